@@ -1,0 +1,62 @@
+"""Every error that a user can cause.
+
+    ConceptSegError
+    ├── ImageError              an image cannot be read or used         (ValueError)
+    ├── PromptError             a phrase, box, point or label is wrong  (ValueError)
+    ├── OptionError             an option has an impossible value       (ValueError)
+    ├── ModelNotFoundError      no model has this name or path          (LookupError)
+    ├── CheckpointError         weights do not fit or are damaged       (ValueError)
+    ├── ConfigError             a config or recipe is wrong             (ValueError)
+    ├── DataError               a dataset cannot be read or used        (ValueError)
+    ├── ShapeError              tensors disagree in shape               (ValueError)
+    ├── TrainingError           training cannot go on                   (RuntimeError)
+    └── MissingDependencyError  an optional package is not installed    (ImportError)
+
+Each is also a subclass of the fitting built-in, so `except ValueError` works as expected.
+"""
+
+from __future__ import annotations
+
+
+class ConceptSegError(Exception):
+    """A mistake that the user can mend; the message says what, where and what would be right."""
+
+
+class ImageError(ConceptSegError, ValueError):
+    """An image cannot be read or used."""
+
+
+class PromptError(ConceptSegError, ValueError):
+    """A phrase, box, point or label is wrong."""
+
+
+class OptionError(ConceptSegError, ValueError):
+    """An option has an impossible value."""
+
+
+class ModelNotFoundError(ConceptSegError, LookupError):
+    """No model has this name or path."""
+
+
+class CheckpointError(ConceptSegError, ValueError):
+    """Weights do not fit the architecture, or the file is damaged."""
+
+
+class ConfigError(ConceptSegError, ValueError):
+    """A config or recipe is wrong."""
+
+
+class DataError(ConceptSegError, ValueError):
+    """A dataset cannot be read or used."""
+
+
+class ShapeError(ConceptSegError, ValueError):
+    """Tensors disagree in shape."""
+
+
+class TrainingError(ConceptSegError, RuntimeError):
+    """Training cannot go on."""
+
+
+class MissingDependencyError(ConceptSegError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
