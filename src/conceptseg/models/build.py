@@ -1,0 +1,80 @@
+"""Config -> network: the only place that maps names to classes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from torch import nn
+
+from conceptseg.errors import ConfigError
+from conceptseg.models.config import ConvNetConfig, DetectorConfig, ViTConfig
+from conceptseg.models.decoder import Decoder
+from conceptseg.models.detector import Detector
+from conceptseg.models.exemplar.roi import RoiExemplarEncoder
+from conceptseg.models.fusion_encoder import FusionEncoder
+from conceptseg.models.mask_head import MaskHead
+from conceptseg.models.scoring import DotProductScoring
+from conceptseg.models.text.clip import TextEncoder
+from conceptseg.models.vision.convnet import ConvNet
+from conceptseg.models.vision.neck import Neck
+from conceptseg.models.vision.vit import VisionTransformer
+
+VISION_ENCODERS = {"vit": VisionTransformer, "convnet": ConvNet}
+EXEMPLAR_ENCODERS = {"roi": RoiExemplarEncoder}  # official weights load into "roi"
+
+
+def build_detector(config: DetectorConfig) -> Detector:
+    """A detector with fresh weights.
+
+    Raises:
+        ConfigError: parts that do not go together.
+    """
+    if config.fusion.levels > 1 and config.decoder.box_bias:
+        raise ConfigError("decoder.box_bias needs fusion.levels = 1: the bias is laid out for one map")
+    vision = build_vision_encoder(config.vision)
+    detector = Detector(
+        config=config,
+        vision_encoder=vision,
+        neck=Neck(channels=vision.channels, width=config.width, **_arguments(config.neck)),  # type: ignore[arg-type]
+        text_encoder=TextEncoder(output_width=config.width, **_arguments(config.text)),
+        exemplar_encoder=EXEMPLAR_ENCODERS[config.exemplar.kind](
+            width=config.width, **_arguments(config.exemplar)
+        ),
+        fusion_encoder=FusionEncoder(width=config.width, **_arguments(config.fusion)),
+        decoder=_build_decoder(config),
+        scoring=DotProductScoring(width=config.width, **_arguments(config.scoring)),
+        mask_head=MaskHead(width=config.width, **_arguments(config.mask_head)),
+    )
+    _initialise(detector)
+    if config.decoder.reference_grid:
+        detector.decoder.start_on_grid()
+    return detector
+
+
+def build_vision_encoder(config: ViTConfig | ConvNetConfig) -> nn.Module:
+    """The trunk alone; `.channels` describes its output maps."""
+    return VISION_ENCODERS[config.kind](**_arguments(config))
+
+
+def _build_decoder(config: DetectorConfig) -> Decoder:
+    arguments = _arguments(config.decoder)
+    del arguments["reference_grid"]  # a way to start, not a part of the module
+    presence = {f"presence_{name}": value for name, value in _arguments(config.presence).items()}
+    return Decoder(width=config.width, **arguments, **presence)
+
+
+def _arguments(config: Any) -> dict[str, Any]:
+    fields = dataclasses.fields(config)
+    return {f.name: getattr(config, f.name) for f in fields if f.name != "kind"}
+
+
+def _initialise(detector: Detector) -> None:
+    """Xavier for the matrices of the transformers, as in the official code; not for boxes and queries."""
+    kept = ["query_embedding", "reference_points", "box_head", "label_embedding"]
+    if detector.config.decoder.reference_grid:
+        kept.append("box_bias")  # starts inside the boxes instead
+    for part in (detector.exemplar_encoder, detector.fusion_encoder, detector.decoder):
+        for name, parameter in part.named_parameters():
+            if parameter.dim() > 1 and not any(word in name for word in kept):
+                nn.init.xavier_uniform_(parameter)

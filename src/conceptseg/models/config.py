@@ -1,0 +1,312 @@
+"""What a model is made of: one frozen dataclass per component.
+
+`ModelConfig` is what `config.json` in a model folder holds. Every dataclass refuses unknown keys, so that a
+misspelt option is an error and not a silent default. The defaults are the sizes of the released SAM 3 image
+model; `presets.py` holds others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from conceptseg.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def _divides(name: str, value: int, by_name: str, by: int) -> None:
+    if value % by:
+        raise ConfigError(f"{name} = {value} is not a multiple of {by_name} = {by}")
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Plain vision transformer with windowed and global attention (SAM 3's trunk)."""
+
+    kind: Literal["vit"] = "vit"
+    patch_size: int = 14
+    width: int = 1024
+    depth: int = 32
+    heads: int = 16
+    mlp_width: int = 4736
+    window: int = 24  # tokens per side of an attention window
+    global_blocks: tuple[int, ...] = (7, 15, 23, 31)  # these attend over the whole image
+    position_grid: int = 24  # side of the learned position table, tiled over the image
+    rope_theta: float = 10000.0
+    drop_path: float = 0.1  # stochastic depth of the last block; earlier blocks less, linearly
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _divides("vision.width", self.width, "vision.heads", self.heads)
+        head_width = self.width // self.heads
+        if head_width % 4:
+            raise ConfigError(
+                f"vision.width / vision.heads = {head_width}; axial rotary positions need a multiple of 4"
+            )
+
+    @property
+    def stride(self) -> int:
+        """Image sides must be a multiple of this many pixels."""
+        return self.patch_size
+
+
+@dataclass(frozen=True)
+class ConvNetConfig:
+    """Residual network with a top-down path: three maps, at 1/4, 1/8 and 1/16 of the image.
+
+    Trained from scratch it grounds phrases within hundreds of steps, where a transformer needs thousands.
+    """
+
+    kind: Literal["convnet"] = "convnet"
+    stem_width: int = 32
+    widths: tuple[int, ...] = (64, 128, 192, 256)  # at strides 4, 8, 16, 32
+    blocks: tuple[int, ...] = (1, 2, 2, 1)
+    pyramid_width: int = 128  # channels of both output maps
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != 4 or len(self.blocks) != 4:
+            raise ConfigError(
+                "vision.widths and vision.blocks need four numbers, for strides 4, 8, 16 and 32"
+            )
+
+    @property
+    def stride(self) -> int:
+        """Image sides must be a multiple of this many pixels."""
+        return 32
+
+
+@dataclass(frozen=True)
+class NeckConfig:
+    """Feature maps of width D, finest first; the last one is what the detector reads."""
+
+    scales: tuple[float, ...] = (
+        4.0,
+        2.0,
+        1.0,
+        0.5,
+    )  # resolution of each level relative to the map it is made from
+    drop_last: int = 1  # SAM 3 computes a coarsest level and throws it away ("scalp")
+    per_level: bool = False  # True: the vision encoder already gives one map per level
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """CLIP-style causal text transformer; every token is kept."""
+
+    vocab_size: int = 49408
+    context_length: int = 32
+    width: int = 1024
+    depth: int = 24
+    heads: int = 16
+    mlp_width: int = 4096
+
+    def __post_init__(self) -> None:
+        _divides("text.width", self.width, "text.heads", self.heads)
+
+
+@dataclass(frozen=True)
+class ExemplarConfig:
+    """Boxes and points on the image -> prompt tokens."""
+
+    kind: Literal["roi"] = "roi"
+    layers: int = 3
+    heads: int = 8
+    mlp_width: int = 2048
+    roi_size: int = 7  # side of the patch that is pooled from under each box
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Image tokens read the prompt."""
+
+    layers: int = 6
+    heads: int = 8
+    mlp_width: int = 2048
+    levels: int = 1  # feature maps that are read together
+    pre_norm: bool = True
+    pool_prompt: Literal["none", "mean", "masked_mean"] = (
+        "none"  # add the pooled prompt to every image token first
+    )
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class PresenceConfig:
+    """Is the concept there at all?"""
+
+    layers: int = 3  # depth of the head's MLP
+    logit_limit: float | None = None  # clamp to plus or minus this; None, as the released model behaves
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Object queries and a presence token look into the memory."""
+
+    layers: int = 6
+    heads: int = 8
+    mlp_width: int = 2048
+    queries: int = 200
+    text_attention: bool = True  # queries also attend to the prompt
+    box_bias: bool = True  # image attention is biased by where the reference box lies
+    one_to_many: bool = True  # second, auxiliary set of queries in training
+    reference_grid: bool = False  # start reference boxes on a grid, and their attention inside them
+    ffn_float32: bool = True  # the released model keeps the feed-forward out of autocast
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """Class logit of a query: its dot product with the pooled prompt."""
+
+    mlp_width: int = 2048
+    logit_limit: float | None = 12.0
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class MaskHeadConfig:
+    """Pixel decoder, instance masks and a semantic map."""
+
+    heads: int = 8
+    upsampling_stages: int = 3  # convolution and norm pairs; SAM 3 ships one more than it uses
+    group_norm_groups: int = 8
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """The whole network. `width` is D, the channels of everything after the encoders."""
+
+    width: int = 256
+    vision: ViTConfig | ConvNetConfig = field(default_factory=ViTConfig)
+    neck: NeckConfig = field(default_factory=NeckConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    exemplar: ExemplarConfig = field(default_factory=ExemplarConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    presence: PresenceConfig = field(default_factory=PresenceConfig)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("exemplar", "fusion", "decoder", "mask_head"):
+            _divides("width", self.width, f"{name}.heads", getattr(self, name).heads)
+        _divides("width", self.width, "the four coordinates of a position encoding", 4)
+        _divides("width", self.width, "mask_head.group_norm_groups", self.mask_head.group_norm_groups)
+        levels = len(self.neck.scales) - self.neck.drop_last
+        if not 1 <= self.fusion.levels <= levels:
+            raise ConfigError(f"fusion.levels = {self.fusion.levels}; the neck gives {levels} levels")
+        stages = self.mask_head.upsampling_stages
+        if stages < levels - 1:
+            raise ConfigError(f"mask_head.upsampling_stages = {stages}; {levels} levels need {levels - 1}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DetectorConfig:
+        return config_from_dict(cls, values, "architecture")
+
+
+@dataclass(frozen=True)
+class PreprocessingConfig:
+    """Images are stretched to a square of `resolution` pixels and normalised per channel."""
+
+    resolution: int = 1008
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class PresenceCalibration:
+    """presence = sigmoid(scale * logit + offset), when presence is read as "calibrated"."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything but the weights and the tokenizer: what `config.json` holds."""
+
+    architecture: DetectorConfig = field(default_factory=DetectorConfig)
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    presence_calibration: PresenceCalibration = field(default_factory=PresenceCalibration)
+    presence_mode: Literal["multiply", "ignore", "calibrated"] = "multiply"  # what `segment` does unless told
+    provenance: dict[str, Any] = field(default_factory=dict)  # name, licence, recipe, figures
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        return config_from_dict(cls, values, "config")
+
+
+def config_from_dict(cls: type[Config], values: Any, where: str) -> Config:
+    """Build a (nested) config dataclass from plain JSON or YAML values.
+
+    Args:
+        cls: a dataclass whose fields are plain values, tuples, or dataclasses.
+        values: mapping of field names to values; missing fields keep their defaults.
+        where: dotted name of this place, for messages.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type; the message names the place.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} must be a mapping, got {type(values).__name__}")
+    hints = get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(
+            f"{where} has unknown key {unknown[0]!r}; known keys are {', '.join(sorted(known))}"
+        )
+    return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        choices = [a for a in arguments if a is not type(None)]
+        if all(dataclasses.is_dataclass(a) for a in choices) and len(choices) > 1:
+            return _convert_tagged(choices, value, where)
+        return _convert(choices[0], value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(f"{where} is {value!r}; choose {', '.join(repr(a) for a in arguments)}")
+        return value
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else config_from_dict(hint, value, where)  # type: ignore[arg-type]
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} must be a list, got {value!r}")
+        if Ellipsis not in arguments and len(value) != len(arguments):
+            raise ConfigError(f"{where} must be a list of {len(arguments)}, got {value!r}")
+        return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    expected = origin or hint
+    # A bool is an int to Python, but `layers: false` is a slip.
+    if isinstance(expected, type) and (
+        not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool)
+    ):
+        raise ConfigError(f"{where} must be {expected.__name__}, got {value!r}")
+    return value
+
+
+def _convert_tagged(choices: list[Any], value: Any, where: str) -> Any:
+    """Pick among dataclasses by their `kind` field."""
+    by_kind = {next(f.default for f in dataclasses.fields(c) if f.name == "kind"): c for c in choices}
+    if isinstance(value, tuple(choices)):
+        return value
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if kind not in by_kind:
+        raise ConfigError(f"{where}.kind is {kind!r}; choose {', '.join(map(repr, by_kind))}")
+    return config_from_dict(by_kind[kind], value, where)
