@@ -1,0 +1,1 @@
+"""How good is a model: metrics of concept segmentation, one per file."""
