@@ -1,0 +1,53 @@
+"""One training batch: images, what is asked of them, and what should be found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from conceptseg.losses.targets import Targets
+from conceptseg.models.prompts import GeometricPrompt
+
+
+@dataclass
+class Batch:
+    """B (image, prompt) pairs over I images; several pairs share an image, so that it is encoded once."""
+
+    pixels: Tensor  # (I, 3, H, W) uint8
+    phrases: list[str]  # B of them; "visual" where boxes alone say what is meant
+    token_ids: Tensor  # (B, T) long
+    geometry: GeometricPrompt  # M boxes per pair, padded
+    image_index: Tensor  # (B,) long, the image that is searched
+    exemplar_index: Tensor  # (B,) long, the image that the boxes lie on; usually the same
+    targets: Targets  # of the searched images
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        g = self.geometry
+
+        def move(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(device)
+
+        return Batch(
+            pixels=self.pixels.to(device),
+            phrases=self.phrases,
+            token_ids=self.token_ids.to(device),
+            geometry=GeometricPrompt(move(g.boxes_cxcywh), move(g.box_labels), move(g.box_padding)),
+            image_index=self.image_index.to(device),
+            exemplar_index=self.exemplar_index.to(device),
+            targets=self.targets.to(device),
+        )
+
+
+@dataclass
+class Question:
+    """One prompt put to one image, and its answer, before it is padded into a batch."""
+
+    image: int
+    phrase: str
+    boxes_xyxy: list[tuple[float, float, float, float]]  # pixels of the image they lie on
+    labels: list[int]  # 1 like this, 0 not like this
+    exemplar_image: int
+    objects: list[int]  # indices of the objects that should be found; empty = the concept is absent

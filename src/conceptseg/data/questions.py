@@ -1,0 +1,155 @@
+"""Which prompts a training scene is asked: phrases there and not there, boxes, both, and boxes on another scene.
+
+What an example box means is fixed here: the *family* of the object under it, its whole look (a red striped circle means
+red striped circles, not all circles). A negative box takes its family out of what a phrase names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from conceptseg.data.batch import Question
+from conceptseg.data.scenes import Scene
+from conceptseg.errors import ConfigError
+
+VISUAL = "visual"  # the phrase of a prompt that has boxes only, as in the official code
+
+# Things that no scene shows. They teach that an unknown word is a reason to say no.
+UNKNOWN_THINGS = (
+    "person man woman child dog cat horse cow sheep elephant bear zebra giraffe bird chair sofa bed table desk lamp "
+    "window door road bridge boat airplane train bus truck bicycle motorcycle traffic light bench backpack umbrella "
+    "handbag tie suitcase frisbee skis snowboard kite skateboard surfboard fork knife spoon bowl sandwich pizza cake "
+    "laptop keyboard phone microwave oven toaster sink clock vase scissors toothbrush guitar piano drum violin camera "
+    "television mountain river cloud moon grass rock shirt shoe hat glasses ring watch book pencil brush hammer"
+).split()
+
+
+@dataclass(frozen=True)
+class QuestionConfig:
+    """How often each kind of prompt is asked; the shares are normalised to sum to one."""
+
+    phrase: float = 0.42  # words that name something in the scene
+    absent_phrase: float = 0.22  # words that name nothing in it
+    boxes: float = 0.17  # one to three example boxes, sometimes with negative ones
+    phrase_and_boxes: float = 0.09  # words with example boxes, or with a negative box that narrows them
+    other_image: float = 0.10  # boxes on the scene beside this one
+    unknown_share: float = 0.12  # of the absent phrases: words that no scene shows
+    box_noise: float = 0.06  # example boxes are off by this share of their size (standard deviation)
+
+    def __post_init__(self) -> None:
+        if min(self.shares()) < 0 or sum(self.shares()) <= 0:
+            raise ConfigError("the shares of the question kinds must be positive and not all zero")
+
+    def shares(self) -> tuple[float, ...]:
+        return (self.phrase, self.absent_phrase, self.boxes, self.phrase_and_boxes, self.other_image)
+
+
+class QuestionMaker:
+    """Draws prompts for scenes; every draw is determined by the generator that is passed in."""
+
+    def __init__(self, config: QuestionConfig) -> None:
+        self.config = config
+        shares = np.array(config.shares())
+        self._shares = shares / shares.sum()
+
+    def ask(self, scenes: list[Scene], image: int, rng: np.random.Generator) -> Question:
+        """One question about `scenes[image]`; falls back to a phrase where its kind cannot be asked."""
+        kind = rng.choice(5, p=self._shares)
+        scene = scenes[image]
+        question: Question | None = None
+        if kind == 1 and scene.absent_phrases:
+            question = self._absent(scene, image, rng)
+        elif kind == 2 and scene.families:
+            question = self._boxes(scene, image, rng)
+        elif kind == 3 and scene.phrases:
+            question = self._phrase_and_boxes(scene, image, rng)
+        elif kind == 4:
+            question = self._other_image(scenes, image, rng)
+        return question or self._phrase(scene, image, rng)
+
+    def _phrase(self, scene: Scene, image: int, rng: np.random.Generator) -> Question:
+        if not scene.phrases:
+            return self._absent(scene, image, rng)
+        phrase = _pick(sorted(scene.phrases), rng)
+        return Question(image, phrase, [], [], image, scene.phrases[phrase])
+
+    def _absent(self, scene: Scene, image: int, rng: np.random.Generator) -> Question:
+        unknown = rng.random() < self.config.unknown_share or not scene.absent_phrases
+        phrase = _pick(UNKNOWN_THINGS if unknown else scene.absent_phrases, rng)
+        return Question(image, phrase, [], [], image, [])
+
+    def _boxes(self, scene: Scene, image: int, rng: np.random.Generator) -> Question:
+        family = _pick(sorted(scene.families), rng)
+        wanted = list(scene.families[family])
+        positives = [int(i) for i in rng.permutation(wanted)[: rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])]]
+        others = [i for name, members in scene.families.items() if name != family for i in members]
+        negatives = [int(i) for i in rng.permutation(others)[: rng.choice([0, 1, 2], p=[0.65, 0.25, 0.1])]]
+        return self._with_boxes(scene, image, VISUAL, positives, negatives, wanted, rng)
+
+    def _phrase_and_boxes(self, scene: Scene, image: int, rng: np.random.Generator) -> Question:
+        phrase = _pick(sorted(scene.phrases), rng)
+        wanted = list(scene.phrases[phrase])
+        families = [members for members in scene.families.values() if set(members) & set(wanted)]
+        negatives: list[int] = []
+        if len(families) > 1 and rng.random() < 0.6:
+            excluded = [i for i in families[rng.integers(len(families))] if i in wanted]
+            negatives = [int(rng.choice(excluded))]
+            wanted = [i for i in wanted if i not in excluded]
+        count = rng.integers(0 if negatives else 1, 3)
+        positives = [int(i) for i in rng.permutation(wanted)[:count]]
+        return self._with_boxes(scene, image, phrase, positives, negatives, wanted, rng)
+
+    def _other_image(self, scenes: list[Scene], image: int, rng: np.random.Generator) -> Question | None:
+        beside = image ^ 1  # scenes come in pairs that share a theme
+        if beside >= len(scenes) or not scenes[beside].families:
+            return None
+        family = _pick(sorted(scenes[beside].families), rng)
+        members = scenes[beside].families[family]
+        positives = [int(i) for i in rng.permutation(members)[: rng.integers(1, 4)]]
+        wanted = scenes[image].families.get(family, [])
+        # Families are told apart within one scene; across scenes a plainer name could hide the same look.
+        if not wanted and _could_be_confused(family, scenes[image]):
+            return None
+        question = self._with_boxes(scenes[beside], beside, VISUAL, positives, [], list(wanted), rng)
+        question.image = image
+        return question
+
+    def _with_boxes(
+        self,
+        scene: Scene,
+        image: int,
+        phrase: str,
+        positives: list[int],
+        negatives: list[int],
+        wanted: list[int],
+        rng: np.random.Generator,
+    ) -> Question:
+        boxes = [self._noisy(scene.objects[i].box_xyxy, scene, rng) for i in positives + negatives]
+        labels = [1] * len(positives) + [0] * len(negatives)
+        return Question(image, phrase, boxes, labels, image, wanted)
+
+    def _noisy(
+        self, box: tuple[float, float, float, float], scene: Scene, rng: np.random.Generator
+    ) -> tuple[float, float, float, float]:
+        """A box as a person would draw it: not quite tight, inside the image, never empty."""
+        height, width = scene.image.shape[:2]
+        x0, y0, x1, y1 = box
+        noise = np.clip(rng.normal(0, self.config.box_noise, 4), -0.15, 0.15)
+        dx, dy = x1 - x0, y1 - y0
+        nx0, ny0 = max(x0 + noise[0] * dx, 0.0), max(y0 + noise[1] * dy, 0.0)
+        nx1, ny1 = min(x1 + noise[2] * dx, float(width)), min(y1 + noise[3] * dy, float(height))
+        return (float(nx0), float(ny0), float(max(nx1, nx0 + 1)), float(max(ny1, ny0 + 1)))
+
+
+def _could_be_confused(family: str, scene: Scene) -> bool:
+    """Whether some object of the scene has the same last word (its kind) as the family, under another full name."""
+    kind = family.split()[-1]
+    return any(name.split()[-1] == kind and set(name.split()) < set(family.split()) for name in scene.families) or any(
+        set(family.split()) < set(name.split()) for name in scene.families
+    )
+
+
+def _pick(names: list[str] | tuple[str, ...], rng: np.random.Generator) -> str:
+    return str(names[int(rng.integers(len(names)))])

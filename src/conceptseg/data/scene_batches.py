@@ -1,0 +1,195 @@
+"""Training batches from procedural scenes, rendered while training goes on.
+
+Batch `step` is determined by (seed, step) alone. So a run that is resumed at any step sees what it would have seen, and
+nothing about the data has to be saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from conceptseg.data.batch import Batch, Question
+from conceptseg.data.questions import VISUAL, QuestionConfig, QuestionMaker
+from conceptseg.data.scenes import Scene, render_scene
+from conceptseg.errors import ConfigError
+from conceptseg.losses.targets import Targets
+from conceptseg.models.boxes import xyxy_to_cxcywh
+from conceptseg.models.prompts import GeometricPrompt
+from conceptseg.models.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class SceneStage:
+    """A stretch of training with one image size and one difficulty range."""
+
+    steps: int = 1000
+    resolution: int = 192  # pixels per side that the model sees
+    render_size: int = 256  # pixels per side that scenes are drawn at, then resized as any image is
+    images: int = 8  # per step
+    questions: int = 3  # per image
+    difficulty: tuple[float, ...] = (1.0, 1.0)  # scenes get harder from the first to the second over the stage
+    mask_size: int = 96  # pixels per side of the masks that are compared
+    one_to_many: bool = True  # train the auxiliary queries too: helps early, costs half as much time again
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.images < 2 or self.images % 2 or self.questions < 1:
+            raise ConfigError("a stage needs steps >= 1, an even number of images >= 2, and questions >= 1")
+
+
+@dataclass(frozen=True)
+class SceneDataConfig:
+    """The stages, one after the other, and what is asked."""
+
+    stages: tuple[SceneStage, ...] = (SceneStage(),)
+    questions: QuestionConfig = field(default_factory=QuestionConfig)
+    workers: int = 1  # processes that render; 0 renders in the training process
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_of(self, step: int) -> tuple[SceneStage, float]:
+        """The stage that `step` falls into, and how far through it the step is, 0 to 1."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step / stage.steps
+            step -= stage.steps
+        return self.stages[-1], 1.0
+
+
+class SceneBatches(Dataset[Batch]):
+    """Batch `step` of a run, for one of several processes that each take their share of the images."""
+
+    def __init__(
+        self,
+        config: SceneDataConfig,
+        tokenizer: Tokenizer,
+        seed: int,
+        process: int = 0,
+        processes: int = 1,
+        split: str = "train",
+    ) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self.seed = seed
+        self.process, self.processes = process, processes
+        self.split = split
+        self.maker = QuestionMaker(config.questions)
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        stage, progress = self.config.stage_of(step)
+        easy, hard = stage.difficulty
+        first = (step * self.processes + self.process) * stage.images
+        rng = np.random.default_rng((self.seed, 7919, step, self.process))
+        scenes = [
+            render_scene(
+                self.seed * 1_000_003 + first + i,
+                size=stage.render_size,
+                split=self.split,
+                theme=(self.seed * 1_000_003 + first + i) // 2,
+                # A spread around the schedule keeps easy scenes in the mix until the end.
+                difficulty=float(np.clip(easy + (hard - easy) * progress - 0.4 * rng.random() ** 2, 0.0, 1.0)),
+            )
+            for i in range(stage.images)
+        ]
+        questions = [self.maker.ask(scenes, i, rng) for i in range(stage.images) for _ in range(stage.questions)]
+        return collate(scenes, questions, self.tokenizer, stage.resolution, stage.mask_size)
+
+
+def batches_from(data: SceneBatches, start: int) -> Iterator[Batch]:
+    """Batches `start`, `start + 1`, ... in order, rendered ahead by worker processes."""
+    loader = DataLoader(
+        data,
+        batch_size=None,
+        sampler=range(start, len(data)),
+        num_workers=data.config.workers,
+        prefetch_factor=4 if data.config.workers else None,
+        worker_init_fn=_one_thread,
+    )
+    return iter(loader)
+
+
+def collate(
+    scenes: Sequence[Scene], questions: Sequence[Question], tokenizer: Tokenizer, resolution: int, mask_size: int
+) -> Batch:
+    """Pad scenes and questions into one batch."""
+    pairs = len(questions)
+    boxes_count = max(1, max(len(q.boxes_xyxy) for q in questions))
+    slots = max(1, max(len(q.objects) for q in questions))
+    boxes = torch.zeros(pairs, boxes_count, 4)
+    labels = torch.zeros(pairs, boxes_count, dtype=torch.long)
+    padding = torch.ones(pairs, boxes_count, dtype=torch.bool)
+    target_boxes = torch.zeros(pairs, slots, 4)
+    valid = torch.zeros(pairs, slots, dtype=torch.bool)
+    masks = torch.zeros(pairs, slots, mask_size, mask_size, dtype=torch.bool)
+    object_masks = [_small_masks(scene, mask_size) for scene in scenes]
+    for b, q in enumerate(questions):
+        if q.boxes_xyxy:
+            count = len(q.boxes_xyxy)
+            boxes[b, :count] = normalised(q.boxes_xyxy, scenes[q.exemplar_image])
+            labels[b, :count] = torch.tensor(q.labels)
+            padding[b, :count] = False
+        if q.objects:
+            count = len(q.objects)
+            scene = scenes[q.image]
+            target_boxes[b, :count] = normalised([scene.objects[i].box_xyxy for i in q.objects], scene)
+            valid[b, :count] = True
+            masks[b, :count] = object_masks[q.image][torch.tensor(q.objects)]
+    return Batch(
+        pixels=torch.stack([_pixels(scene.image, resolution) for scene in scenes]),
+        phrases=[q.phrase for q in questions],
+        token_ids=tokenizer([q.phrase for q in questions]),
+        geometry=GeometricPrompt(boxes, labels, padding),
+        image_index=torch.tensor([q.image for q in questions]),
+        exemplar_index=torch.tensor([q.exemplar_image for q in questions]),
+        targets=Targets(
+            boxes_cxcywh=target_boxes, valid=valid, present=valid.any(1), masks=masks, has_mask=valid.clone()
+        ),
+    )
+
+
+def normalised(boxes_xyxy: Sequence[tuple[float, float, float, float]], scene: Scene) -> Tensor:
+    """Pixel boxes -> (M, 4) cxcywh in 0..1 of the scene's image."""
+    height, width = scene.image.shape[:2]
+    return xyxy_to_cxcywh(torch.tensor(boxes_xyxy) / torch.tensor([width, height, width, height]))
+
+
+def scene_vocabulary(scenes: int = 400) -> list[str]:
+    """Phrases that scenes are described with, and the words for what they do not show: what a tokenizer is trained on."""
+    phrases: dict[str, None] = {VISUAL: None}
+    for seed in range(scenes):
+        scene = render_scene(seed, size=64)
+        phrases.update(dict.fromkeys([*scene.phrases, *scene.absent_phrases]))
+    return list(phrases)
+
+
+def _pixels(image: np.ndarray, resolution: int) -> Tensor:
+    """(H, W, 3) uint8 -> (3, resolution, resolution) uint8, stretched with antialiasing as in inference."""
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    if tensor.shape[-1] == resolution and tensor.shape[-2] == resolution:
+        return tensor
+    size = (resolution, resolution)
+    return torch.nn.functional.interpolate(tensor[None], size=size, mode="bilinear", antialias=True)[0]
+
+
+def _small_masks(scene: Scene, size: int) -> Tensor:
+    """Masks of a scene's objects, (objects, size, size) bool: a pixel is on where more than half of it is."""
+    small = [
+        np.asarray(Image.fromarray(o.mask.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BOX)) > 127
+        for o in scene.objects
+    ]
+    return torch.from_numpy(np.stack(small)) if small else torch.zeros(0, size, size, dtype=torch.bool)
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
