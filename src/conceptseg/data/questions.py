@@ -1,7 +1,8 @@
-"""Which prompts a training scene is asked: phrases there and not there, boxes, both, and boxes on another scene.
+"""Which prompts a training scene is asked: phrases there and not there, boxes, both, boxes on another scene.
 
-What an example box means is fixed here: the *family* of the object under it, its whole look (a red striped circle means
-red striped circles, not all circles). A negative box takes its family out of what a phrase names.
+What an example box means is fixed here: the *family* of the object under it, its whole look (a red striped
+circle means red striped circles, not all circles). A negative box takes its family out of what a phrase
+names.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ VISUAL = "visual"  # the phrase of a prompt that has boxes only, as in the offic
 
 # Things that no scene shows. They teach that an unknown word is a reason to say no.
 UNKNOWN_THINGS = (
-    "person man woman child dog cat horse cow sheep elephant bear zebra giraffe bird chair sofa bed table desk lamp "
-    "window door road bridge boat airplane train bus truck bicycle motorcycle traffic light bench backpack umbrella "
-    "handbag tie suitcase frisbee skis snowboard kite skateboard surfboard fork knife spoon bowl sandwich pizza cake "
-    "laptop keyboard phone microwave oven toaster sink clock vase scissors toothbrush guitar piano drum violin camera "
-    "television mountain river cloud moon grass rock shirt shoe hat glasses ring watch book pencil brush hammer"
+    "person man woman child dog cat horse cow sheep elephant bear zebra giraffe bird chair sofa bed table "
+    "desk lamp window door road bridge boat airplane train bus truck bicycle motorcycle traffic light "
+    "bench backpack umbrella handbag tie suitcase frisbee skis snowboard kite skateboard surfboard fork "
+    "knife spoon bowl sandwich pizza cake laptop keyboard phone microwave oven toaster sink clock vase "
+    "scissors toothbrush guitar piano drum violin camera television mountain river cloud moon grass rock "
+    "shirt shoe hat glasses ring watch book pencil brush hammer"
 ).split()
 
 
@@ -138,16 +140,17 @@ class QuestionMaker:
         x0, y0, x1, y1 = box
         noise = np.clip(rng.normal(0, self.config.box_noise, 4), -0.15, 0.15)
         dx, dy = x1 - x0, y1 - y0
-        nx0, ny0 = max(x0 + noise[0] * dx, 0.0), max(y0 + noise[1] * dy, 0.0)
+        nx0, ny0 = np.clip((x0 + noise[0] * dx, y0 + noise[1] * dy), 0.0, (width - 1.0, height - 1.0))
         nx1, ny1 = min(x1 + noise[2] * dx, float(width)), min(y1 + noise[3] * dy, float(height))
         return (float(nx0), float(ny0), float(max(nx1, nx0 + 1)), float(max(ny1, ny0 + 1)))
 
 
 def _could_be_confused(family: str, scene: Scene) -> bool:
-    """Whether some object of the scene has the same last word (its kind) as the family, under another full name."""
-    kind = family.split()[-1]
-    return any(name.split()[-1] == kind and set(name.split()) < set(family.split()) for name in scene.families) or any(
-        set(family.split()) < set(name.split()) for name in scene.families
+    """Whether an object of the scene may look the same under a name with fewer or more words."""
+    kind, words = family.split()[-1], set(family.split())
+    return any(
+        (name.split()[-1] == kind and set(name.split()) < words) or words < set(name.split())
+        for name in scene.families
     )
 
 

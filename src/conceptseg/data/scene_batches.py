@@ -1,12 +1,13 @@
 """Training batches from procedural scenes, rendered while training goes on.
 
-Batch `step` is determined by (seed, step) alone. So a run that is resumed at any step sees what it would have seen, and
-nothing about the data has to be saved.
+Batch `step` is determined by (seed, step) alone. So a run that is resumed at any step sees what it would have
+seen, and nothing about the data has to be saved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,13 +35,18 @@ class SceneStage:
     render_size: int = 256  # pixels per side that scenes are drawn at, then resized as any image is
     images: int = 8  # per step
     questions: int = 3  # per image
-    difficulty: tuple[float, ...] = (1.0, 1.0)  # scenes get harder from the first to the second over the stage
+    difficulty: tuple[float, ...] = (1.0, 1.0)  # at the stage's start and end; scenes get harder between
     mask_size: int = 96  # pixels per side of the masks that are compared
+    paired: bool = True  # scenes 2k and 2k + 1 share a theme: a box on one may name something in the other
     one_to_many: bool = True  # train the auxiliary queries too: helps early, costs half as much time again
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.images < 2 or self.images % 2 or self.questions < 1:
             raise ConfigError("a stage needs steps >= 1, an even number of images >= 2, and questions >= 1")
+        if self.render_size < 64 or self.mask_size < 1:
+            raise ConfigError("a stage needs render_size >= 64 and mask_size >= 1")
+        if len(self.difficulty) != 2 or not all(0 <= value <= 1 for value in self.difficulty):
+            raise ConfigError(f"difficulty is {list(self.difficulty)}; give two numbers from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,12 @@ class SceneDataConfig:
     stages: tuple[SceneStage, ...] = (SceneStage(),)
     questions: QuestionConfig = field(default_factory=QuestionConfig)
     workers: int = 1  # processes that render; 0 renders in the training process
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ConfigError("data.stages is empty; give at least one stage")
+        if self.workers < 0:
+            raise ConfigError(f"data.workers is {self.workers}; give 0 or more")
 
     @property
     def steps(self) -> int:
@@ -89,6 +101,7 @@ class SceneBatches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         stage, progress = self.config.stage_of(step)
         easy, hard = stage.difficulty
+        centre = easy + (hard - easy) * progress
         first = (step * self.processes + self.process) * stage.images
         rng = np.random.default_rng((self.seed, 7919, step, self.process))
         scenes = [
@@ -96,31 +109,39 @@ class SceneBatches(Dataset[Batch]):
                 self.seed * 1_000_003 + first + i,
                 size=stage.render_size,
                 split=self.split,
-                theme=(self.seed * 1_000_003 + first + i) // 2,
+                theme=(self.seed * 1_000_003 + first) // 2 + (i if stage.paired else i + 1) // 2,
                 # A spread around the schedule keeps easy scenes in the mix until the end.
-                difficulty=float(np.clip(easy + (hard - easy) * progress - 0.4 * rng.random() ** 2, 0.0, 1.0)),
+                difficulty=float(np.clip(centre - 0.4 * rng.random() ** 2, 0.0, 1.0)),
             )
             for i in range(stage.images)
         ]
-        questions = [self.maker.ask(scenes, i, rng) for i in range(stage.images) for _ in range(stage.questions)]
+        asked = [i for i in range(stage.images) for _ in range(stage.questions)]
+        questions = [self.maker.ask(scenes, i, rng) for i in asked]
         return collate(scenes, questions, self.tokenizer, stage.resolution, stage.mask_size)
 
 
-def batches_from(data: SceneBatches, start: int) -> Iterator[Batch]:
-    """Batches `start`, `start + 1`, ... in order, rendered ahead by worker processes."""
-    loader = DataLoader(
+def batches_from(data: SceneBatches, start: int) -> Generator[Batch, None, None]:
+    """Batches `start`, `start + 1`, ... in order, rendered ahead by worker processes.
+
+    Closing the generator ends the workers.
+    """
+    yield from DataLoader(
         data,
         batch_size=None,
         sampler=range(start, len(data)),
         num_workers=data.config.workers,
         prefetch_factor=4 if data.config.workers else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_ignore_stop_signals,
+        generator=torch.Generator(),  # its own: the loader must not draw from the run's random numbers
     )
-    return iter(loader)
 
 
 def collate(
-    scenes: Sequence[Scene], questions: Sequence[Question], tokenizer: Tokenizer, resolution: int, mask_size: int
+    scenes: Sequence[Scene],
+    questions: Sequence[Question],
+    tokenizer: Tokenizer,
+    resolution: int,
+    mask_size: int,
 ) -> Batch:
     """Pad scenes and questions into one batch."""
     pairs = len(questions)
@@ -165,7 +186,7 @@ def normalised(boxes_xyxy: Sequence[tuple[float, float, float, float]], scene: S
 
 
 def scene_vocabulary(scenes: int = 400) -> list[str]:
-    """Phrases that scenes are described with, and the words for what they do not show: what a tokenizer is trained on."""
+    """What a tokenizer is trained on: phrases that scenes are described with, there and absent."""
     phrases: dict[str, None] = {VISUAL: None}
     for seed in range(scenes):
         scene = render_scene(seed, size=64)
@@ -184,12 +205,15 @@ def _pixels(image: np.ndarray, resolution: int) -> Tensor:
 
 def _small_masks(scene: Scene, size: int) -> Tensor:
     """Masks of a scene's objects, (objects, size, size) bool: a pixel is on where more than half of it is."""
-    small = [
-        np.asarray(Image.fromarray(o.mask.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BOX)) > 127
-        for o in scene.objects
-    ]
+    full = [Image.fromarray(it.mask.astype(np.uint8) * 255) for it in scene.objects]
+    small = [np.asarray(mask.resize((size, size), Image.Resampling.BOX)) > 127 for mask in full]
     return torch.from_numpy(np.stack(small)) if small else torch.zeros(0, size, size, dtype=torch.bool)
 
 
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
+def _ignore_stop_signals(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; only the training process answers them.
+
+    It still needs the batches of its last step, and ends the workers itself.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -170,9 +170,12 @@ class Detector(nn.Module):
         """Everything after the encoders.
 
         Args:
-            image: of I images. image_index: (B,) long. prompt: (S, B, D): words and exemplars.
-            return_intermediates: also return every tensor between the parts. with_masks: False leaves
-            `mask_logits` and `semantic_logits` None; `masks_of` makes chosen ones later.
+            image: of I images.
+            image_index: (B,) long.
+            prompt: (S, B, D): words and exemplars.
+            return_intermediates: also return every tensor between the parts.
+            with_masks: False leaves `mask_logits` and `semantic_logits` None; `mask_head.instance_logits`
+                makes those of chosen queries later, from `pixels` and `hidden`.
         """
         levels = image.of(image_index)  # each (B, D, h, w)
         fused = self.config.fusion.levels

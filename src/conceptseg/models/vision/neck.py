@@ -11,10 +11,12 @@ class Neck(nn.Module):
     """Parallel branches, one per level: resample, 1 x 1, 3 x 3 convolution (ViTDet's simple feature pyramid).
 
     Args:
-        channels: of each map that the trunk gives. width: D. scales: resolution of each level relative to the
-        map it is made from: 4, 2, 1 or 0.5. drop_last: how many of the last levels are computed for nobody:
-        kept because released weights hold them. per_level: True when the trunk gives one map per level, False
-        when all levels come from its only map.
+        channels: of each map that the trunk gives.
+        width: D.
+        scales: resolution of each level relative to the map it is made from: 4, 2, 1 or 0.5.
+        drop_last: how many of the last levels nobody reads; their weights are kept because released files
+            hold them, but they are not computed.
+        per_level: True when the trunk gives one map per level, False when all levels come from its only map.
     """
 
     def __init__(
