@@ -1,0 +1,79 @@
+"""conceptseg: segment every object that a phrase or an example box means.
+
+    import conceptseg as cs
+
+    segmenter = cs.load("nano")
+    result = segmenter.segment("street.jpg", text="yellow school bus")
+
+Importing this package is instant and changes nothing: torch is imported by the first name that needs it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from conceptseg.errors import (
+        CheckpointError,
+        ConceptSegError,
+        ConfigError,
+        DataError,
+        ImageError,
+        MissingDependencyError,
+        ModelNotFoundError,
+        OptionError,
+        PromptError,
+        ShapeError,
+        TrainingError,
+    )
+    from conceptseg.exemplar import Exemplar
+    from conceptseg.hub import available_models
+    from conceptseg.official_api import Sam3Processor
+    from conceptseg.result import Result
+    from conceptseg.segmenter import EncodedImage, Segmenter, load
+
+__all__ = [
+    "CheckpointError",
+    "ConceptSegError",
+    "ConfigError",
+    "DataError",
+    "EncodedImage",
+    "Exemplar",
+    "ImageError",
+    "MissingDependencyError",
+    "ModelNotFoundError",
+    "OptionError",
+    "PromptError",
+    "Result",
+    "Sam3Processor",
+    "Segmenter",
+    "ShapeError",
+    "TrainingError",
+    "available_models",
+    "load",
+]
+
+_HOMES = {
+    "EncodedImage": "segmenter",
+    "Exemplar": "exemplar",
+    "Result": "result",
+    "Sam3Processor": "official_api",
+    "Segmenter": "segmenter",
+    "available_models": "hub",
+    "load": "segmenter",
+}  # everything else public is an error
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'conceptseg' has no attribute {name!r}")
+    value = getattr(import_module(f"conceptseg.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

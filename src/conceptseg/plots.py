@@ -1,0 +1,255 @@
+"""Overlays: masks, outlines, scores and example boxes drawn on the image, with Pillow alone."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from conceptseg.errors import OptionError
+from conceptseg.prompts import VISUAL
+from conceptseg.result import Result
+
+Color = tuple[int, int, int]
+
+# Distinct in hue and lightness, and bright enough for dark text; further colours walk around the hue circle.
+PALETTE: tuple[Color, ...] = (
+    (255, 99, 72),
+    (30, 190, 255),
+    (255, 204, 0),
+    (120, 220, 80),
+    (226, 120, 255),
+    (0, 214, 178),
+    (255, 146, 196),
+    (255, 160, 40),
+    (140, 160, 255),
+    (200, 230, 60),
+    (255, 120, 120),
+    (110, 230, 240),
+)
+POSITIVE_COLOR: Color = (40, 220, 90)
+NEGATIVE_COLOR: Color = (255, 60, 60)
+FILL_OPACITY = 0.45
+SMALLEST_LABELLED_SIDE = 96  # on smaller pictures a label would hide what it names
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """One object to draw."""
+
+    mask: npt.NDArray[np.bool_]
+    box: tuple[float, float, float, float]
+    color: Color
+    label: str
+
+
+def draw_results(results: Sequence[Result]) -> Image.Image:
+    """Draw one or several results of the same image.
+
+    One phrase: a colour per object. Several phrases: a colour per phrase. Objects are labelled with their
+    score; a line per phrase in the corner says what was asked, how much was found and how likely the concept
+    is there at all.
+
+    Args:
+        results: of one image; at least one.
+
+    Returns:
+        RGB, of the size of the image.
+
+    Raises:
+        OptionError: no result, results of different images, or results without their image.
+    """
+    if not results:
+        raise OptionError("there is no result to draw")
+    pixels = results[0].image
+    if pixels is None:
+        raise OptionError("this result does not hold its image, so it cannot be drawn")
+    if any(result.image is not pixels and not np.array_equal(result.image, pixels) for result in results[1:]):  # type: ignore[arg-type]
+        raise OptionError("these results are of different images; draw each on its own")
+
+    drawn = _objects(results)
+    line = max(1, round(min(pixels.shape[:2]) / 250))
+    canvas = Image.fromarray(_paint(pixels, drawn, line))
+    draw = ImageDraw.Draw(canvas)
+    for examples in {id(r.examples): r.examples for r in results if r.examples is not None}.values():
+        for box, label in zip(examples.boxes_xyxy, examples.labels, strict=True):
+            _dashed_box(draw, box, POSITIVE_COLOR if label else NEGATIVE_COLOR, line + 1)
+    if min(canvas.size) >= SMALLEST_LABELLED_SIDE:
+        _write(draw, canvas.size, drawn, [_headline(result) for result in results], results)
+    return canvas
+
+
+def instance_color(index: int) -> Color:
+    """The colour of the i-th object or phrase; the first ones come from `PALETTE`."""
+    if index < len(PALETTE):
+        return PALETTE[index]
+    hue = (index * 0.618034) % 1  # the golden ratio keeps neighbours far apart
+    r, g, b = colorsys.hsv_to_rgb(hue, 0.65, 1.0)
+    return round(255 * r), round(255 * g), round(255 * b)
+
+
+def _objects(results: Sequence[Result]) -> list[_Drawn]:
+    drawn = []
+    for k, result in enumerate(results):
+        for i, (mask, box, score) in enumerate(zip(result.masks, result.boxes, result.scores, strict=True)):
+            x0, y0, x1, y1 = (float(value) for value in box)
+            drawn.append(
+                _Drawn(mask, (x0, y0, x1, y1), instance_color(i if len(results) == 1 else k), f"{score:.2f}")
+            )
+    return drawn
+
+
+def _paint(pixels: npt.NDArray[np.uint8], drawn: Sequence[_Drawn], line: int) -> npt.NDArray[np.uint8]:
+    """Fill and outline every mask; the best scores come last, so that they lie on top."""
+    canvas = pixels.copy()
+    for item in reversed(drawn):
+        window = _window(item.mask, line)
+        if window is None:
+            continue
+        rows, columns = window
+        mask, patch = item.mask[rows, columns], canvas[rows, columns]
+        color = np.asarray(item.color, dtype=np.float32)
+        patch[mask] = (patch[mask] * (1 - FILL_OPACITY) + color * FILL_OPACITY).round().astype(np.uint8)
+        edge = mask & ~_eroded(mask, line)
+        patch[_dilated(mask, 1) & ~mask] = (
+            20,
+            20,
+            20,
+        )  # a dark rim keeps bright outlines readable on bright images
+        patch[edge] = item.color
+    return canvas
+
+
+def _window(mask: npt.NDArray[np.bool_], margin: int) -> tuple[slice, slice] | None:
+    """Rows and columns that hold the mask and a margin; None when it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
+    return slice(top, rows[-1] + margin + 1), slice(left, columns[-1] + margin + 1)
+
+
+def _eroded(mask: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
+    """What stays when `steps` pixels are taken off all around; the edge of the image takes nothing."""
+    for _ in range(steps):
+        padded = np.pad(mask, 1, constant_values=True)
+        mask = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask
+
+
+def _dilated(mask: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
+    return ~_eroded(~mask, steps)
+
+
+def _dashed_box(draw: ImageDraw.ImageDraw, box: Sequence[float], color: Color, line: int) -> None:
+    x0, y0, x1, y1 = (float(value) for value in box)
+    dash = 4.0 * line
+    for start, end in (
+        ((x0, y0), (x1, y0)),
+        ((x1, y0), (x1, y1)),
+        ((x1, y1), (x0, y1)),
+        ((x0, y1), (x0, y0)),
+    ):
+        draw.line((*start, *end), fill=(20, 20, 20), width=line)
+        length = max(abs(end[0] - start[0]), abs(end[1] - start[1]))
+        for i in range(0, max(1, int(length / dash)), 2):
+            a, b = min(1.0, i * dash / length), min(1.0, (i + 1) * dash / length)
+            points = [start[axis] + (end[axis] - start[axis]) * t for t in (a, b) for axis in (0, 1)]
+            draw.line(points, fill=color, width=line)
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    drawn: Sequence[_Drawn],
+    headlines: Sequence[str],
+    results: Sequence[Result],
+) -> None:
+    """Headlines first, then labels around them, best first; a label that finds no free place is left out."""
+    font_size = min(28, max(10, round(max(size) / 55)))
+    font = ImageFont.load_default(font_size)
+    taken: list[tuple[float, float, float, float]] = []
+    y = 4.0
+    for k, headline in enumerate(headlines):
+        color = (255, 255, 255) if len(results) == 1 else instance_color(k)
+        text = _fitting(draw, headline, font, size[0] - 8)
+        pill = _pill(draw, (4.0, y), text, font, (25, 25, 25), color)
+        taken.append(pill)
+        y = pill[3] + 3
+    if len(drawn) > 1:
+        font = ImageFont.load_default(max(9, font_size - 2))
+    for item in drawn:
+        width, height = _pill_size(draw, item.label, font)
+        for place in _places(item, width, height, size):
+            if not any(_overlap((*place, place[0] + width, place[1] + height), other) for other in taken):
+                taken.append(_pill(draw, place, item.label, font, item.color, _readable_on(item.color)))
+                break
+
+
+def _places(item: _Drawn, width: float, height: float, size: tuple[int, int]) -> list[tuple[float, float]]:
+    """Where a label may go, best first: on the upper edge of its box, inside, in the middle, below."""
+    x0, y0, x1, y1 = item.box
+    wanted = [
+        (x0, y0 - height - 1),
+        (x1 - width, y0 - height - 1),
+        (x0 + 1, y0 + 1),
+        ((x0 + x1 - width) / 2, (y0 + y1 - height) / 2),
+        (x0, y1 + 1),
+        (x1 - width, y1 + 1),
+    ]
+    inside = [(min(max(x, 0.0), size[0] - width), min(max(y, 0.0), size[1] - height)) for x, y in wanted]
+    return [(float(round(x)), float(round(y))) for x, y in inside]
+
+
+def _pill_size(
+    draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+) -> tuple[int, int]:
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    del left, top
+    return round(right) + 6, round(bottom) + 4
+
+
+def _pill(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[float, float],
+    text: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    color: Color,
+    ink: Color,
+) -> tuple[float, float, float, float]:
+    width, height = _pill_size(draw, text, font)
+    box = (place[0], place[1], place[0] + width, place[1] + height)
+    draw.rounded_rectangle((box[0], box[1], box[2] - 1, box[3] - 1), radius=3, fill=color)
+    draw.text((place[0] + 3, place[1] + 1), text, fill=ink, font=font)
+    return box
+
+
+def _headline(result: Result) -> str:
+    asked = "like the examples" if result.phrase == VISUAL else _short(result.phrase)
+    found = f"{len(result)} found" if len(result) else "none found"
+    return f"{asked}: {found}, presence {result.presence:.2f}"
+
+
+def _fitting(
+    draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float
+) -> str:
+    while len(text) > 4 and _pill_size(draw, text, font)[0] > width:
+        text = text[:-4] + "..."
+    return text
+
+
+def _short(phrase: str, longest: int = 48) -> str:
+    return phrase if len(phrase) <= longest else phrase[: longest - 3] + "..."
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _readable_on(color: Color) -> Color:
+    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    return (15, 15, 15) if luminance > 110 else (255, 255, 255)

@@ -1,0 +1,157 @@
+"""Raw outputs -> one `Result`: score, keep, sort, drop repeats, bring masks to the size of the image.
+
+As in the official code, a detection is kept when sigmoid(class) x sigmoid(presence) > threshold, strictly,
+and masks are resized as logits. Departures: results are sorted by score, and presence can be ignored or
+calibrated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from conceptseg.dedupe import DedupeMode, check_dedupe, keep_distinct
+from conceptseg.errors import OptionError
+from conceptseg.images import LoadedImage, masks_at_image_size
+from conceptseg.models.boxes import cxcywh_to_xyxy
+from conceptseg.models.config import PresenceCalibration
+from conceptseg.models.detector import DetectorOutput
+from conceptseg.models.mask_head import MaskHead
+from conceptseg.prompts import BoxPrompt
+from conceptseg.result import Result
+
+PresenceMode: TypeAlias = Literal["multiply", "ignore", "calibrated"]
+PRESENCE_MODES = ("multiply", "ignore", "calibrated")
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How raw outputs are read; made by `check_reading_options`."""
+
+    presence_mode: str
+    calibration: PresenceCalibration
+    dedupe: str | None = None
+    max_instances: int | None = None
+    return_raw: bool = False
+
+
+def check_reading_options(
+    presence: PresenceMode | None,
+    default_presence: str,
+    calibration: PresenceCalibration,
+    dedupe: DedupeMode | None,
+    max_instances: int | None,
+    return_raw: bool,
+) -> ReadingOptions:
+    """Check what a caller of `segment` asked for.
+
+    Raises:
+        OptionError: an unknown choice, or a maximum below 1.
+    """
+    mode = default_presence if presence is None else presence
+    if mode not in PRESENCE_MODES:
+        raise OptionError(f"unknown presence {mode!r}; choose {', '.join(map(repr, PRESENCE_MODES))}")
+    check_dedupe(dedupe)
+    if max_instances is not None and (
+        isinstance(max_instances, bool) or not isinstance(max_instances, int) or max_instances < 1
+    ):
+        raise OptionError(
+            f"max_instances must be None or a whole number of at least 1; got {max_instances!r}"
+        )
+    return ReadingOptions(mode, calibration, dedupe, max_instances, bool(return_raw))
+
+
+def presence_probability(presence_logits: Tensor, mode: str, calibration: PresenceCalibration) -> Tensor:
+    """Logits -> probability that the concept is there; calibrated only in the mode of that name."""
+    if mode == "calibrated":
+        return torch.sigmoid(calibration.scale * presence_logits + calibration.offset)
+    return torch.sigmoid(presence_logits)
+
+
+def detection_scores(
+    class_logits: Tensor, presence_logits: Tensor, mode: str, calibration: PresenceCalibration
+) -> Tensor:
+    """Score of every query.
+
+    Args:
+        class_logits: (N, B), before presence.
+        presence_logits: (B,).
+        mode: "multiply", "ignore" or "calibrated".
+
+    Returns:
+        (N, B) in [0, 1], float32.
+    """
+    class_scores = class_logits.float().sigmoid()
+    if mode == "ignore":
+        return class_scores
+    return class_scores * presence_probability(presence_logits.float(), mode, calibration)
+
+
+def read_result(
+    output: DetectorOutput,
+    pair: int,
+    *,
+    phrase: str,
+    image: LoadedImage,
+    threshold: float,
+    options: ReadingOptions,
+    mask_head: MaskHead,
+    examples: BoxPrompt | None = None,
+) -> Result:
+    """Read the answer to one (image, prompt) pair of a batch; masks are made for kept detections only."""
+    height, width = image.size_hw
+    class_logits = output.class_logits[-1, :, pair].float().cpu()  # (N,)
+    presence_logit = output.presence_logits[-1, pair].float().cpu()  # ()
+    scores = detection_scores(class_logits, presence_logit, options.presence_mode, options.calibration)
+
+    order = torch.argsort(scores, descending=True, stable=True)
+    kept = order[scores[order] > threshold]  # query numbers, best first
+    mask_logits = _mask_logits(output, pair, kept, mask_head)  # (kept, h, w)
+    if options.dedupe is not None and len(kept) > 1:
+        distinct = keep_distinct(mask_logits, options.dedupe)
+        kept, mask_logits = kept[distinct], mask_logits[distinct.to(mask_logits.device)]
+    kept, mask_logits = kept[: options.max_instances], mask_logits[: options.max_instances]
+
+    boxes = cxcywh_to_xyxy(output.boxes_cxcywh[-1, :, pair].float().cpu()[kept])
+    return Result(
+        phrase=phrase,
+        image_size=(height, width),
+        masks=masks_at_image_size(mask_logits, (height, width)),
+        boxes=(boxes * torch.tensor([width, height, width, height])).numpy(),
+        scores=scores[kept].numpy(),
+        class_scores=class_logits[kept].sigmoid().numpy(),
+        presence=float(presence_probability(presence_logit, options.presence_mode, options.calibration)),
+        presence_logit=float(presence_logit),
+        image=image.pixels,
+        path=image.path,
+        examples=examples,
+        raw=_only_pair(output, pair) if options.return_raw else None,
+    )
+
+
+def _mask_logits(output: DetectorOutput, pair: int, kept: Tensor, mask_head: MaskHead) -> Tensor:
+    assert output.pixels is not None  # the detector always decodes them
+    pixels = output.pixels[pair : pair + 1]  # (1, D, h, w)
+    if not len(kept):
+        return pixels.new_zeros(0, *pixels.shape[-2:])
+    hidden = output.hidden[kept.to(output.hidden.device), pair : pair + 1]  # (kept, 1, D)
+    return mask_head.instance_logits(pixels, hidden)[0]
+
+
+def _only_pair(output: DetectorOutput, pair: int) -> DetectorOutput:
+    """The same outputs for a batch of one."""
+    one = slice(pair, pair + 1)
+    return dataclasses.replace(
+        output,
+        class_logits=output.class_logits[:, :, one],
+        boxes_cxcywh=output.boxes_cxcywh[:, :, one],
+        presence_logits=output.presence_logits[:, one],
+        mask_logits=None if output.mask_logits is None else output.mask_logits[one],
+        semantic_logits=None if output.semantic_logits is None else output.semantic_logits[one],
+        hidden=output.hidden[:, one],
+        pixels=None if output.pixels is None else output.pixels[one],
+    )

@@ -1,0 +1,81 @@
+"""A whole model that fits in a test: random weights, real code."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conceptseg.checkpoints.folder import save_model_folder
+from conceptseg.models.build import build_detector
+from conceptseg.models.config import (
+    ConvNetConfig,
+    ModelConfig,
+    PreprocessingConfig,
+    PresenceCalibration,
+    TextConfig,
+)
+from conceptseg.models.presets import NANO
+from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
+from conceptseg.segmenter import Segmenter
+
+TINY = dataclasses.replace(
+    NANO,
+    width=32,
+    vision=ConvNetConfig(stem_width=8, widths=(8, 16, 24, 32), blocks=(1, 1, 1, 1), pyramid_width=32),
+    text=TextConfig(vocab_size=512, context_length=16, width=32, depth=1, heads=2, mlp_width=32),
+    exemplar=dataclasses.replace(NANO.exemplar, layers=1, heads=2, mlp_width=32),
+    fusion=dataclasses.replace(NANO.fusion, layers=1, heads=2, mlp_width=32),
+    decoder=dataclasses.replace(NANO.decoder, layers=2, heads=2, mlp_width=32, queries=12),
+    scoring=dataclasses.replace(NANO.scoring, mlp_width=32),
+    mask_head=dataclasses.replace(NANO.mask_head, heads=2),
+)
+
+
+def make_tiny_segmenter(seed: int = 0, **changes: object) -> Segmenter:
+    """A segmenter with random weights; `changes` replace fields of its model config."""
+    torch.manual_seed(seed)
+    detector = build_detector(TINY)
+    with torch.no_grad():
+        for parameter in detector.parameters():  # also those that start at zero, so that nothing is left out
+            parameter.add_(0.15 * torch.randn_like(parameter))
+    tokenizer = Tokenizer(
+        train_tokenizer(["red circle", "coin", "striped star"], 300), TINY.text.context_length
+    )
+    config = ModelConfig(
+        architecture=TINY,
+        preprocessing=PreprocessingConfig(resolution=96),
+        presence_calibration=PresenceCalibration(scale=2.0, offset=1.0),
+        provenance={"name": "tiny"},
+    )
+    return Segmenter(detector, tokenizer, dataclasses.replace(config, **changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def make_segmenter() -> Callable[..., Segmenter]:
+    return make_tiny_segmenter
+
+
+@pytest.fixture(scope="session")
+def tiny_segmenter() -> Segmenter:
+    """Random weights, 96 px, 12 queries; scores lie around 0.2, so ask with a low threshold."""
+    return make_tiny_segmenter()
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tiny_segmenter: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model, as a folder on disk."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_model_folder(folder, tiny_segmenter.detector, tiny_segmenter.tokenizer, tiny_segmenter.config)
+    return folder
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """(60, 90, 3) uint8, smooth and different everywhere."""
+    y, x = np.mgrid[0:60, 0:90]
+    return np.stack((x * 255 / 89, y * 255 / 59, (x + y) * 255 / 148), axis=-1).astype(np.uint8)

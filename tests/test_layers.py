@@ -1,0 +1,84 @@
+"""Imports point one way; read from the source, so that no module has to be imported."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import conceptseg
+
+PACKAGE = Path(conceptseg.__file__).parent
+
+# From the bottom up. A module may import from its own layer and those below; a new one is given its place.
+LAYERS = (
+    "errors",
+    "models",
+    "checkpoints data dedupe device exemplar formats hub images losses official_api plots postprocess "
+    "prompts result segmenter",
+    "evaluation train",
+    "cli",
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
+
+# What a model file may need beside Python itself and the package.
+MODEL_DEPENDENCIES = {"torch", "torchvision", "tokenizers"}
+
+
+def source_files() -> Iterator[tuple[str, Path]]:
+    """(top-level name in the package, file), without the package's own `__init__`."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if name not in ("__init__", "__main__"):
+            yield name, path
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Dotted names of everything a file imports, wherever in the file that happens."""
+    package = ("conceptseg", *path.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            if module == "conceptseg":  # `from conceptseg import errors` names its module last
+                yield from (f"conceptseg.{alias.name}" for alias in node.names)
+            else:
+                yield module
+
+
+def test_every_module_has_its_place_in_the_layers() -> None:
+    assert {name for name, _ in source_files()} - set(LEVEL) == set()
+
+
+def test_imports_never_point_upwards() -> None:
+    upwards = []
+    for name, path in source_files():
+        for module in imported_modules(path):
+            root, *rest = module.split(".")
+            if root == "conceptseg" and rest and LEVEL.get(rest[0], 0) > LEVEL[name]:
+                upwards.append(f"{path.relative_to(PACKAGE)} imports {module}")
+    assert upwards == []
+
+
+def test_models_know_only_torch_and_themselves() -> None:
+    allowed = MODEL_DEPENDENCIES | sys.stdlib_module_names | {"conceptseg"}
+    foreign = [
+        f"{path.relative_to(PACKAGE)} imports {module}"
+        for name, path in source_files()
+        if name == "models"
+        for module in imported_modules(path)
+        if module.split(".")[0] not in allowed
+    ]
+    assert foreign == []
+
+
+def test_only_the_command_line_imports_typer() -> None:
+    found = [
+        str(path.relative_to(PACKAGE))
+        for name, path in source_files()
+        if name != "cli" and any(module.split(".")[0] == "typer" for module in imported_modules(path))
+    ]
+    assert found == []
