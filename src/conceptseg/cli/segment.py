@@ -1,0 +1,189 @@
+"""`conceptseg segment`: phrases and example boxes on image files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from conceptseg.cli.box_options import ExemplarOption, parse_box, parse_exemplar
+from conceptseg.cli.console import print_json, print_note, print_table, print_written, progress_bar
+from conceptseg.cli.help import examples
+from conceptseg.cli.image_paths import find_images, image_names, overlay_names
+from conceptseg.cli.output_folder import check_output_folder
+from conceptseg.errors import PromptError
+
+if TYPE_CHECKING:
+    from conceptseg.cli.results_folder import ResultsFolder
+    from conceptseg.exemplar import Exemplar
+    from conceptseg.result import Result
+    from conceptseg.segmenter import Segmenter
+
+
+class Presence(str, Enum):
+    """How presence enters the scores."""
+
+    multiply = "multiply"
+    ignore = "ignore"
+    calibrated = "calibrated"
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog=examples(
+            "conceptseg segment street.jpg --text 'yellow bus' --text car --out found",
+            "conceptseg segment coins.png --box 189,170,237,217",
+            "conceptseg segment photos/ --exemplar coins.png:189,170,237,217",
+        )
+    )(segment)
+
+
+def segment(
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE", help="Image files; a folder stands for the images in it."),
+    ],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PHRASE", help="What to find, such as 'red circle'; may be repeated."),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X0,Y0,X1,Y1", help="Example on the image, in pixels: like this; may be repeated."
+        ),
+    ] = None,
+    negative_box: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X0,Y0,X1,Y1", help="Example on the image: not like this; may be repeated."),
+    ] = None,
+    exemplar: Annotated[
+        list[str] | None,
+        typer.Option(metavar="IMAGE:X0,Y0,X1,Y1", help="Example on another image; several are pooled."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Keep scores above this.")] = 0.5,
+    presence: Annotated[
+        Presence | None,
+        typer.Option(help="How presence enters the scores; if not given, as the model's config says."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where overlays and results.json go.")] = Path(
+        "segmented"
+    ),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Find every object that the phrases or example boxes mean.
+
+    Writes one overlay (PNG) per image, and results.json: COCO with the phrases as categories, scores and
+    run-length masks.
+    """
+    if not (text or box or negative_box or exemplar):
+        raise PromptError(
+            "nothing was asked; give --text PHRASE, --box X0,Y0,X1,Y1 or --exemplar IMAGE:X0,Y0,X1,Y1"
+        )
+    boxes = [parse_box(value, "--box") for value in box or []]
+    negatives = [parse_box(value, "--negative-box") for value in negative_box or []]
+    examples = [parse_exemplar(value) for value in exemplar or []]
+    paths = find_images(images)
+    check_output_folder(out)
+    if len(paths) > 1 and (boxes or negatives):
+        print_note(
+            f"note: the boxes are read on each of the {len(paths)} images, as for a fixed camera; "
+            "--exemplar carries an example from one image to others"
+        )
+
+    from conceptseg.cli.results_folder import ResultsFolder
+    from conceptseg.segmenter import load
+
+    segmenter = load(model, device=device, dtype=dtype)
+    folder = ResultsFolder(out)
+    rows = _answer_all(
+        segmenter,
+        paths,
+        folder,
+        text=text or None,
+        boxes=boxes + negatives or None,
+        labels=[1] * len(boxes) + [0] * len(negatives) or None,
+        exemplar=_pool(segmenter, examples),
+        threshold=threshold,
+        presence=presence.value if presence else None,
+    )
+    if as_json:
+        print_json({"model": model, "results": str(folder.path), "images": rows})
+    else:
+        print_table(
+            ["image", "phrase", "presence", "found", "best score"],
+            [
+                (
+                    row["image"],
+                    concept["phrase"],
+                    f"{concept['presence']:.2f}",
+                    str(concept["count"]),
+                    _best(concept),
+                )
+                for row in rows
+                for concept in row["concepts"]
+            ],
+            numbers=["presence", "found", "best score"],
+        )
+    overlays = f"{len(rows)} overlay{'s' * (len(rows) != 1)}"
+    print_written(f"wrote {folder.path} and {overlays}", as_json=as_json)
+
+
+def summarise(result: Result) -> dict[str, Any]:
+    """What a person wants to know of a result at once; masks are in results.json."""
+    scores = [round(score, 4) for score in result.scores.tolist()]
+    return {
+        "phrase": result.phrase,
+        "presence": round(result.presence, 4),
+        "count": len(result),
+        "best_score": scores[0] if scores else None,
+        "boxes": [[round(side, 2) for side in box] for box in result.boxes.tolist()],
+        "scores": scores,
+    }
+
+
+def _pool(segmenter: Segmenter, examples: Sequence[ExemplarOption]) -> Exemplar | None:
+    """One concept of all examples; boxes on the same image are shown together."""
+    by_image: dict[Path, list[ExemplarOption]] = {}
+    for example in examples:
+        by_image.setdefault(example.image, []).append(example)
+    kinds = [
+        segmenter.exemplar(image, boxes=[example.box_xyxy for example in group])
+        for image, group in by_image.items()
+    ]
+    return sum(kinds[1:], start=kinds[0]) if kinds else None
+
+
+def _answer_all(
+    segmenter: Segmenter, paths: Sequence[Path], folder: ResultsFolder, **prompt: Any
+) -> list[dict[str, Any]]:
+    """Ask, draw and collect image by image; whatever stops the work, what was finished is kept."""
+    rows: list[dict[str, Any]] = []
+    try:
+        # One image at a time: one that cannot be read then takes none of its neighbours with it.
+        answers = segmenter.segment_many(paths, batch_size=1, **prompt)
+        names, overlays = image_names(paths), overlay_names(paths)
+        with progress_bar("segmenting") as advance:
+            for path, name, overlay, answer in zip(paths, names, overlays, answers, strict=True):
+                results = cast("list[Result]", answer if isinstance(answer, list) else [answer])
+                drawn = folder.add(results, name, overlay)
+                concepts = [summarise(result) for result in results]
+                rows.append({"image": str(path), "overlay": str(drawn), "concepts": concepts})
+                advance(len(rows), len(paths))
+    except BaseException:
+        if len(folder):
+            folder.save()
+            print_note(f"kept {len(folder)} of {len(paths)} images in {folder.path}")
+        raise
+    folder.save()
+    return rows
+
+
+def _best(concept: dict[str, Any]) -> str:
+    return "-" if concept["best_score"] is None else f"{concept['best_score']:.2f}"

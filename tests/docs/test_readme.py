@@ -1,0 +1,66 @@
+"""The Python in the README and in docs/ runs as it stands there.
+
+Every block is run in a folder of its own that holds coins.png. One that needs a download or the reader's own
+files has `<!-- not run: why -->` on the line before it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(
+    r"(?P<skip><!-- not run: (?P<why>[^>]+?) -->\n\n?)?^```python\n(?P<code>.*?)^```", re.M | re.S
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced piece of Python."""
+
+    file: Path
+    line: int
+    code: str
+    why_not: str | None
+
+    def __str__(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.line}"
+
+
+def blocks_of(file: Path) -> list[Block]:
+    text = file.read_text(encoding="utf-8")
+    return [
+        Block(file, text.count("\n", 0, match.start("code")) + 1, match["code"], match["why"])
+        for match in BLOCK.finditer(text)
+    ]
+
+
+def all_blocks() -> list[Block]:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [block for page in pages if page.is_file() for block in blocks_of(page)]
+
+
+@pytest.mark.parametrize("block", all_blocks(), ids=str)
+def test_documented_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if block.why_not:
+        pytest.skip(block.why_not)
+    coins = ROOT / "src" / "conceptseg" / "assets" / "coins.png"
+    (tmp_path / "coins.png").write_bytes(coins.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    lines_as_in_the_page = "\n" * (block.line - 1) + block.code
+    exec(compile(lines_as_in_the_page, str(block.file), "exec"), {"__name__": "__main__"})
+
+
+def test_blocks_are_found_with_their_line_and_reason(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Page\n\n```python\na = 1\n```\n\n<!-- not run: needs a download -->\n```python\nb = 2\n```\n"
+    )
+    assert [(block.line, block.code, block.why_not) for block in blocks_of(page)] == [
+        (4, "a = 1\n", None),
+        (9, "b = 2\n", "needs a download"),
+    ]
