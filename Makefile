@@ -1,7 +1,6 @@
 # The lines that continuous integration runs. Each target sets itself up in .venv first.
 PYTHON ?= python3
 VENV := .venv/bin
-export TORCH
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types format clean venv venv-test

@@ -31,7 +31,6 @@ NETWORK_SIGNS = (
     "ConnectionResetError",
     "RemoteDisconnected",
 )
-CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 
 
 def fail(message):
@@ -110,24 +109,6 @@ def read_stamp():
     return words[0] if words else None, set(words[1:])
 
 
-def torch_options():
-    """pip options for the 200 MB CPU build of PyTorch instead of the CUDA one of several GB.
-
-    Only on Linux without an NVIDIA driver, when PyTorch's own index answers; TORCH=default turns it off.
-    """
-    has_driver = os.path.exists("/proc/driver/nvidia") or os.path.exists("/dev/nvidiactl")
-    if not sys.platform.startswith("linux") or has_driver or os.environ.get("TORCH") == "default":
-        return []
-    from urllib.request import urlopen
-
-    try:
-        urlopen(CPU_WHEELS + "/torch/", timeout=5).close()
-    except OSError:  # the CUDA build from the usual index runs without a GPU too
-        return []
-    say("no NVIDIA GPU here: taking the CPU build of PyTorch (TORCH=default takes the usual one)")
-    return ["--extra-index-url", CPU_WHEELS]
-
-
 def run_logged(command):
     with open(LOG, "ab") as log:
         return subprocess.call(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
@@ -163,7 +144,7 @@ def install(extras):
     say("installing " + what + " (a few minutes the first time; log: .venv/install.log)")
     pip = [venv_python(), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
     target = ROOT + ("[" + ",".join(extras) + "]" if extras else "")
-    if run_logged(pip + torch_options() + ["--editable", target]) != 0:
+    if run_logged(pip + ["--editable", target]) != 0:
         fail(why_it_failed() + "; see .venv/install.log")
     # A CPU build of one beside a CUDA build of the other installs well and fails here.
     if run_logged([venv_python(), "-c", "import torch, torchvision"]) != 0:
