@@ -55,7 +55,7 @@ class KeyTable:
         """Foreign names and layouts -> ours.
 
         Raises:
-            CheckpointError: a key is unknown or gives a tensor that another key gave already, parts of a tensor
+            CheckpointError: a key is unknown or gives a tensor that another key gave already, parts of one
                 are missing, or a tensor cannot take our layout; the message names the first few.
         """
         unused = [_pattern(name) for name in self.unused]

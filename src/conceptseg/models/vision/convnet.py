@@ -1,9 +1,9 @@
 """The vision encoder of `nano`: a small residual network with a top-down path.
 
-pixels (I, 3, H, W) -> maps at 1/4, 1/8 and 1/16 of the image, of `pyramid_width` channels each. The coarse stages see
-whole objects; the top-down path brings what they see to the fine maps (feature pyramid, Lin et al. 2017, arXiv:1612.03144).
-A position encoding is added at the end, because nothing else in a convolutional network says where a pixel is, and boxes
-need to know.
+pixels (I, 3, H, W) -> maps at 1/4, 1/8 and 1/16 of the image, of `pyramid_width` channels each. The coarse
+stages see whole objects; the top-down path brings what they see to the fine maps (feature pyramid, Lin et al.
+2017, arXiv:1612.03144). A position encoding is added at the end, because nothing else in a convolutional
+network says where a pixel is, and boxes need to know.
 """
 
 from __future__ import annotations
