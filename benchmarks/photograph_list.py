@@ -12,20 +12,20 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-CREDITS = {  # function of skimage.data -> by whom, under what terms
+CREDITS = {  # function of skimage.data -> by whom and under what terms, as its docstring says
     "astronaut": "NASA, public domain",
     "brick": "CC0Textures, CC0",
     "camera": "Lav Varshney, CC0",
     "cat": "Stefan van der Walt, CC0",
-    "cell": "Robin Zimmermann and others, CC0",
+    "cell": "Paul Müller and others, CC0",
     "clock": "Stefan van der Walt, public domain",
     "coffee": "Rachel Michetti, courtesy of Pikolo Espresso Bar, CC0",
     "gravel": "CC0Textures, CC0",
     "horse": "Andreas Preuss, CC0",
     "immunohistochemistry": "no known copyright restrictions",
-    "moon": "no known copyright restrictions",
+    "moon": "scikit-image names no terms",
     "rocket": "SpaceX, public domain",
-    "stereo_motorcycle": "Daniel Scharstein and others, Middlebury stereo data 2014",
+    "stereo_motorcycle": "Middlebury stereo data 2014; scikit-image names no terms",
 }
 Box = tuple[float, float, float, float]
 

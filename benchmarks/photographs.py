@@ -271,8 +271,8 @@ def _command(arguments: argparse.Namespace) -> str:
     """The line that repeats this run: the model, and whatever else changes the numbers."""
     words = [f"--model {arguments.model}"]
     if tuple(arguments.resolutions) != RESOLUTIONS:
-        words.append("--resolutions " + " ".join(map(str, arguments.resolutions)))
-    return f"python benchmarks/photographs.py {' '.join(words)}"
+        words += ["--resolutions", *map(str, arguments.resolutions)]
+    return " ".join(["python benchmarks/photographs.py", *words])
 
 
 def _arguments(words: list[str] | None) -> argparse.Namespace:

@@ -23,6 +23,9 @@ from conceptseg.models.presets import NANO
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
 from conceptseg.segmenter import Segmenter
 
+# Models this small gain nothing from threads, which on a busy machine cost minutes of waiting for each other.
+torch.set_num_threads(1)
+
 TINY = dataclasses.replace(
     NANO,
     width=32,

@@ -1,0 +1,92 @@
+"""From a recipe to a run: what is refused, and what a run can start from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conceptseg.checkpoints.folder import load_model_folder
+from conceptseg.errors import ConfigError, MissingDependencyError, TrainingError
+from conceptseg.train.extra import PACKAGES
+from conceptseg.train.run import train_recipe
+from conceptseg.train.run_folder import RunFolder
+from tests.train.tiny import TINY, write_recipe
+
+Train = Callable[..., RunFolder]
+ONE_STEP = {"workers": 0, "stages": [{**TINY["data"]["stages"][0], "steps": 1}]}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_missing_package_of_the_extra_is_named_before_anything_is_written(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=rf"training needs {package}, .*'conceptseg\[train\]'"):
+        train_recipe(write_recipe(tmp_path / "tiny.yaml"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_run_folder_is_named_after_the_recipe_unless_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changes = {"data": ONE_STEP, "validation_batches": 0}
+    model = train_recipe(write_recipe(tmp_path / "any.yaml", **changes))
+    assert model == Path("runs/tiny/model")
+    assert load_model_folder(tmp_path / model)
+
+
+def test_a_second_run_does_not_overwrite_the_first(train: Train) -> None:
+    folder = train(data=ONE_STEP, validation_batches=0)
+    before = folder.checkpoint_path.read_bytes()
+    with pytest.raises(TrainingError, match="already holds a run"):
+        train(data=ONE_STEP, validation_batches=0)
+    assert folder.checkpoint_path.read_bytes() == before
+
+
+def test_a_run_does_not_resume_with_another_number_of_processes(train: Train) -> None:
+    folder = train(data=ONE_STEP, validation_batches=0)
+    state = torch.load(folder.checkpoint_path, weights_only=True)
+    folder.save({**state, "processes": 2})
+    with pytest.raises(TrainingError, match="begun with 2 processes and not 1.*resume with 2"):
+        train(resume=True, data=ONE_STEP, validation_batches=0)
+
+
+def test_a_checkpoint_of_other_shapes_is_refused(train: Train) -> None:
+    folder = train(data=ONE_STEP, validation_batches=0)
+    state = torch.load(folder.checkpoint_path, weights_only=True)
+    del state["task"]["detector.decoder.presence_token"]
+    folder.save(state)
+    with pytest.raises(TrainingError, match="the checkpoint's task does not fit .*presence_token"):
+        train(resume=True, data=ONE_STEP, validation_batches=0)
+
+
+def test_a_short_run_validates_on_as_many_batches_as_it_has_steps(train: Train) -> None:
+    folder = train(data=ONE_STEP, validation_batches=8)
+    assert [line["kind"] for line in folder.metrics()] == ["train", "validation"]
+
+
+def test_a_run_can_start_from_a_model_folder_and_keeps_its_tokenizer(train: Train, tmp_path: Path) -> None:
+    first = train(data=ONE_STEP, validation_batches=0, weights_dtype="float32")
+    first.path.rename(tmp_path / "first")
+    start = str(tmp_path / "first" / "model")
+    changes: dict[str, Any] = {"data": ONE_STEP, "validation_batches": 0, "optimiser": {"lr": 1e-12}}
+    second = train(model={**TINY["model"], "start": start}, weights_dtype="float32", **changes)
+    assert (second.model_path / "tokenizer.json").read_bytes() == (
+        tmp_path / "first" / "model" / "tokenizer.json"
+    ).read_bytes()
+    before, after = (load_model_folder(path)[0] for path in (start, second.model_path))
+    for name, value in after.named_parameters():
+        assert torch.allclose(value, before.get_parameter(name), atol=1e-6), name
+
+
+def test_a_start_of_another_architecture_is_refused(train: Train, tmp_path: Path) -> None:
+    first = train(data=ONE_STEP, validation_batches=0)
+    first.path.rename(tmp_path / "first")
+    with pytest.raises(ConfigError, match="model.start .* has another architecture than model.preset 'nano'"):
+        train(model={"preset": "nano", "start": str(tmp_path / "first" / "model")}, data=ONE_STEP)
