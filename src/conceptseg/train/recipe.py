@@ -86,6 +86,7 @@ class Recipe:
     log_every: int = 10  # steps between lines of metrics.jsonl
     validate_every: int = 1000  # steps between looks at held-out scenes
     validation_batches: int = 8  # of the last stage's size
+    licence: str | None = None  # of the trained weights; `conceptseg models info` shows it
     weights_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # on disk
 
     def __post_init__(self) -> None:

@@ -105,6 +105,8 @@ def _start(recipe: Recipe) -> tuple[Detector, ModelConfig]:
     """The detector that training starts from."""
     provenance: dict[str, Any] = {"name": recipe.name, "recipe": recipe.name}
     provenance |= {"steps": recipe.steps, "seed": recipe.seed}
+    if recipe.licence is not None:
+        provenance["licence"] = recipe.licence
     architecture = recipe.model.detector_config()
     if recipe.model.start is None:
         detector = build_detector(architecture)
