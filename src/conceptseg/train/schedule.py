@@ -9,6 +9,7 @@ from torch import nn
 
 from conceptseg.train.recipe import OptimiserConfig
 
+PROMPT_PARTS = ("text_encoder", "exemplar_encoder", "scoring")
 NOT_DECAYED = ("embedding", "reference_points", "presence_token", "summary_token")
 
 
@@ -18,7 +19,7 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Ad
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        own_rate = config.vision_lr if "vision_encoder" in name else None
+        own_rate = _own_rate(name, config)
         rate = config.lr if own_rate is None else own_rate
         decays = parameter.dim() > 1 and not any(word in name for word in NOT_DECAYED)
         groups.setdefault((rate, config.weight_decay if decays else 0.0), []).append(parameter)
@@ -32,8 +33,15 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Ad
     )
 
 
+def _own_rate(name: str, config: OptimiserConfig) -> float | None:
+    if "vision_encoder" in name:
+        return config.vision_lr
+    return config.prompt_lr if any(part in name for part in PROMPT_PARTS) else None
+
+
 def rate_factor(step: int, steps: int, config: OptimiserConfig) -> float:
     """Share of the peak rate at `step`: linear warm-up, then half a cosine down to `final_lr`."""
+    steps = config.schedule_steps or steps
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
