@@ -177,8 +177,8 @@ class Detector(nn.Module):
             return_intermediates: also return every tensor between the parts.
             with_masks: False leaves `mask_logits` and `semantic_logits` None; `mask_head.instance_logits`
                 makes those of chosen queries later, from `pixels` and `hidden`.
-            scored_prompt: the prompt as the scoring sees it; None: the same. Training may give one of them without
-                gradient.
+            scored_prompt: the prompt as the scoring sees it; None: the same. Training may give one of them
+                without gradient.
         """
         levels = image.of(image_index)  # each (B, D, h, w)
         fused = self.config.fusion.levels

@@ -56,7 +56,7 @@ class DetectionTask(nn.Module):
         prompt = join_prompts(words, exemplars)
         read = prompt
         if self.prompt_learns_from == "scores":
-            # Losses of boxes and masks say little about the prompt and much about the rest: to its encoders they are
-            # noise, under which phrases grow alike instead of apart.
+            # Losses of boxes and masks say little about the prompt and much about the rest: to its encoders
+            # they are noise, under which phrases grow alike instead of apart.
             read = PromptTokens(prompt.tokens.detach(), prompt.padding_mask)
         return self.detector.detect(image, batch.image_index, read, scored_prompt=prompt)
