@@ -40,6 +40,11 @@ def test_a_run_shorter_than_its_warm_up_only_warms_up() -> None:
     assert [rate_factor(step, 3, config) for step in range(3)] == pytest.approx([1 / 300, 2 / 300, 3 / 300])
 
 
+def test_a_schedule_longer_than_the_run_is_left_early() -> None:
+    config = OptimiserConfig(warmup_steps=4, final_lr=0.1, schedule_steps=20)
+    assert rate_factor(12, 13, config) == pytest.approx(0.55)
+
+
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()

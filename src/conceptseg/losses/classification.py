@@ -23,9 +23,6 @@ class ClassificationConfig:
     pos_weight: float = 10.0  # a matched query counts this much; with 1, every score stays below 0.5
     alpha: float = 0.25  # soft target = score^alpha * IoU^(1 - alpha)
     gamma: float = 2.0  # unmatched queries are weighed by score^gamma
-    absent_weight: float = (
-        0.0  # what a pair whose concept is absent counts; officially it teaches presence only
-    )
     target_floor: float = 0.01  # smallest soft target, so that a match without overlap is still a positive
     pad_n_queries: int = 200  # a model with fewer queries is averaged as if it had so many
 
@@ -43,7 +40,7 @@ def iou_aware_bce(
         class_logits: (L, N, B), before the sigmoid and before presence.
         matches: K matches into L, N and B.
         matched_iou: (K,) IoU of each matched box with its target; gets no gradient.
-        present: (B,) bool; an absent pair adds `absent_weight` times its loss, and counts in the mean.
+        present: (B,) bool; an absent pair adds nothing, yet counts in the mean.
         config: None for the official constants.
 
     Returns:
@@ -56,13 +53,8 @@ def iou_aware_bce(
     positive = config.pos_weight * F.binary_cross_entropy_with_logits(class_logits, target, reduction="none")
     # p is not detached here, as in the official code: the modulating factor gets gradient too.
     negative = F.softplus(class_logits) * p**config.gamma
-    per_query = torch.where(matched, positive, negative) * _pair_weight(present, config, p.dtype)
+    per_query = torch.where(matched, positive, negative) * present.to(p.dtype)
     return per_query.sum((1, 2)) / (pairs * max(queries, config.pad_n_queries))
-
-
-def _pair_weight(present: Tensor, config: ClassificationConfig, dtype: torch.dtype) -> Tensor:
-    there = present.to(dtype)
-    return there + config.absent_weight * (1 - there)
 
 
 @torch.no_grad()

@@ -166,7 +166,6 @@ class Detector(nn.Module):
         prompt: PromptTokens,
         return_intermediates: bool = False,
         with_masks: bool = True,
-        scored_prompt: PromptTokens | None = None,
     ) -> DetectorOutput:
         """Everything after the encoders.
 
@@ -177,16 +176,13 @@ class Detector(nn.Module):
             return_intermediates: also return every tensor between the parts.
             with_masks: False leaves `mask_logits` and `semantic_logits` None; `mask_head.instance_logits`
                 makes those of chosen queries later, from `pixels` and `hidden`.
-            scored_prompt: the prompt as the scoring sees it; None: the same. Training may give one of them
-                without gradient.
         """
         levels = image.of(image_index)  # each (B, D, h, w)
         fused = self.config.fusion.levels
         fusion = self.fusion_encoder(levels[-fused:], image.positions[-fused:], prompt)  # .memory (HW, B, D)
         height, width = levels[-1].shape[-2:]
         decoded = self.decoder(fusion, (height, width))  # .hidden (L, N, B, D)
-        scored = prompt if scored_prompt is None else scored_prompt
-        class_logits = self.scoring(decoded.hidden, scored)  # (L, N, B)
+        class_logits = self.scoring(decoded.hidden, prompt)  # (L, N, B)
         pixels = self.mask_head.pixels(levels, fusion.memory[-height * width :], prompt)  # (B, D, h, w)
         output = DetectorOutput(
             class_logits=class_logits,
@@ -200,7 +196,7 @@ class Detector(nn.Module):
         if decoded.one_to_many is not None:
             many = decoded.one_to_many
             output.one_to_many = OneToManyOutput(
-                class_logits=self.scoring(many.hidden, scored),
+                class_logits=self.scoring(many.hidden, prompt),
                 boxes_cxcywh=many.boxes_cxcywh,
                 mask_logits=self.mask_head.instance_logits(pixels, many.hidden[-1]) if with_masks else None,
             )

@@ -53,11 +53,8 @@ class OptimiserConfig:
     vision_lr: float | None = None  # of the vision encoder; None: as the rest
     weight_decay: float = 0.05  # not for biases, norms, embeddings and positions
     betas: tuple[float, ...] = (0.9, 0.98)
-    prompt_lr: float | None = None  # of text encoder, exemplar encoder and scoring; None: as the rest
     warmup_steps: int = 300
-    schedule_steps: int | None = (
-        None  # length of the schedule; None: the run's own. A longer one is left early
-    )
+    schedule_steps: int | None = None  # length of the schedule; None: the run's. A longer one is left early
     final_lr: float = 0.01  # share of `lr` that is left at the last step
     clip_norm: float = 1.0  # gradients are scaled down to this L2 norm
 
@@ -84,9 +81,6 @@ class Recipe:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     loss: DetectionLossConfig = field(default_factory=DetectionLossConfig)
     weights: LossWeights = field(default_factory=LossWeights)
-    prompt_learns_from: Literal["all", "scores"] = (
-        "all"  # "scores": only class losses reach the prompt's encoders
-    )
     precision: Literal["bf16", "float32"] = "bf16"
     ema_decay: float = 0.999  # of the averaged weights that the run ends with; 0 keeps the last ones
     save_every: int = 200  # steps between checkpoints

@@ -78,9 +78,7 @@ def train_recipe(
     index, count = accelerator.process_index, accelerator.num_processes
     trainer = Trainer(
         recipe=chosen,
-        task=DetectionTask(
-            detector, DetectionLoss(chosen.loss), chosen.preprocessing, chosen.prompt_learns_from
-        ),
+        task=DetectionTask(detector, DetectionLoss(chosen.loss), chosen.preprocessing),
         data=SceneBatches(chosen.data, tokenizer, chosen.seed, index, count),
         validation=_validation(chosen, tokenizer) if accelerator.is_main_process else [],
         folder=folder,

@@ -9,7 +9,6 @@ from torch import nn
 
 from conceptseg.train.recipe import OptimiserConfig
 
-PROMPT_PARTS = ("text_encoder", "exemplar_encoder", "scoring")
 NOT_DECAYED = ("embedding", "reference_points", "presence_token", "summary_token")
 
 
@@ -19,7 +18,7 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Ad
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        own_rate = _own_rate(name, config)
+        own_rate = config.vision_lr if "vision_encoder" in name else None
         rate = config.lr if own_rate is None else own_rate
         decays = parameter.dim() > 1 and not any(word in name for word in NOT_DECAYED)
         groups.setdefault((rate, config.weight_decay if decays else 0.0), []).append(parameter)
@@ -31,12 +30,6 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Ad
         betas=(config.betas[0], config.betas[1]),
         fused=True,
     )
-
-
-def _own_rate(name: str, config: OptimiserConfig) -> float | None:
-    if "vision_encoder" in name:
-        return config.vision_lr
-    return config.prompt_lr if any(part in name for part in PROMPT_PARTS) else None
 
 
 def rate_factor(step: int, steps: int, config: OptimiserConfig) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +9,7 @@ from conceptseg.data.batch import Batch
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.config import PreprocessingConfig
 from conceptseg.models.detector import Detector, DetectorOutput
-from conceptseg.models.prompts import PromptTokens, join_prompts
+from conceptseg.models.prompts import join_prompts
 
 
 class DetectionTask(nn.Module):
@@ -20,15 +18,8 @@ class DetectionTask(nn.Module):
     mean: Tensor  # (3, 1, 1), per channel
     std: Tensor
 
-    def __init__(
-        self,
-        detector: Detector,
-        loss: DetectionLoss,
-        preprocessing: PreprocessingConfig,
-        prompt_learns_from: Literal["all", "scores"] = "all",
-    ) -> None:
+    def __init__(self, detector: Detector, loss: DetectionLoss, preprocessing: PreprocessingConfig) -> None:
         super().__init__()
-        self.prompt_learns_from = prompt_learns_from
         self.detector = detector
         self.loss = loss
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(3, 1, 1), persistent=False)
@@ -53,10 +44,4 @@ class DetectionTask(nn.Module):
         image = self.detector.encode_images(pixels.contiguous(memory_format=torch.channels_last))
         words = self.detector.encode_text(batch.token_ids)
         exemplars = self.detector.encode_exemplars(image, batch.geometry, batch.exemplar_index)
-        prompt = join_prompts(words, exemplars)
-        read = prompt
-        if self.prompt_learns_from == "scores":
-            # Losses of boxes and masks say little about the prompt and much about the rest: to its encoders
-            # they are noise, under which phrases grow alike instead of apart.
-            read = PromptTokens(prompt.tokens.detach(), prompt.padding_mask)
-        return self.detector.detect(image, batch.image_index, read, scored_prompt=prompt)
+        return self.detector.detect(image, batch.image_index, join_prompts(words, exemplars))
