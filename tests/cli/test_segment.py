@@ -168,7 +168,7 @@ def test_what_was_finished_is_kept_when_an_image_cannot_be_read(
         (["--box", "200,200,300,300"], ["outside", "90 x 60"]),
         (["--exemplar", "photo.png"], ["IMAGE:X0,Y0,X1,Y1"]),
         (["--exemplar", "missing.png:1,2,30,40"], ["missing.png", "no such file"]),
-        (["--text", "x", "--model", "nano"], ["nano"]),
+        (["--text", "x", "--model", "nanoo"], ["did you mean", "nano"]),
         (["--text", "x", "--device", "abacus"], ["abacus", "cpu"]),
         (["--text", "x", "--dtype", "int3"], ["int3", "float32"]),
         (["--text", "x", "--out", "photo.png"], ["photo.png is a file"]),
