@@ -90,3 +90,27 @@ def test_a_start_of_another_architecture_is_refused(train: Train, tmp_path: Path
     first.path.rename(tmp_path / "first")
     with pytest.raises(ConfigError, match="model.start .* has another architecture than model.preset 'nano'"):
         train(model={"preset": "nano", "start": str(tmp_path / "first" / "model")}, data=ONE_STEP)
+
+
+def test_what_fits_of_another_architecture_can_be_taken(train: Train, tmp_path: Path) -> None:
+    first = train(data=ONE_STEP, validation_batches=0, weights_dtype="float32")
+    first.path.rename(tmp_path / "first")
+    start = tmp_path / "first" / "model"
+    smaller = {**TINY["model"], "start": str(start), "start_partly": True, "start_without": ["scoring"]}
+    smaller["architecture"] = {
+        **TINY["model"]["architecture"],
+        "text": {**TINY["model"]["architecture"]["text"], "mlp_width": 16},
+    }
+    changes: dict[str, Any] = {"data": ONE_STEP, "validation_batches": 0, "optimiser": {"lr": 1e-12}}
+    second = train(model=smaller, weights_dtype="float32", **changes)
+    before, after = (
+        load_model_folder(start)[0].state_dict(),
+        load_model_folder(second.model_path)[0].state_dict(),
+    )
+
+    def same(name: str) -> bool:
+        return torch.allclose(before[name].float(), after[name].float(), atol=1e-6)
+
+    assert same("decoder.query_embedding") and same("text_encoder.token_embedding.weight")
+    assert after["text_encoder.blocks.0.mlp.0.weight"].shape[0] == 16
+    assert not same("scoring.query_projection.weight")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -71,4 +73,21 @@ def test_boxes_are_read_from_the_image_they_lie_on(task: DetectionTask, batches:
 
 
 def test_means_and_deviations_are_no_part_of_a_checkpoint(task: DetectionTask) -> None:
-    assert all(name.startswith("detector.") for name in task.state_dict())
+    assert all(name.startswith(("detector.", "alignment.")) for name in task.state_dict())
+
+
+def test_naming_adds_its_losses_and_reaches_every_encoder(task: DetectionTask, recipe: Recipe) -> None:
+    stage = dataclasses.replace(recipe.data.stages[0], naming=3, extra_images=2)
+    data = SceneBatches(dataclasses.replace(recipe.data, stages=(stage,)), tiny_tokenizer(), seed=0)
+    losses = task(data[0], torch.tensor(4.0))
+    assert {"region_words", "region_examples", "class"} <= set(losses)
+    (losses["region_words"] + losses["region_examples"]).backward()
+    for part in ("vision_encoder", "neck", "text_encoder", "exemplar_encoder"):
+        gradients = [p.grad for p in getattr(task.detector, part).parameters() if p.grad is not None]
+        assert gradients and any(g.abs().max() > 0 for g in gradients), part
+
+
+def test_a_stage_that_only_names_has_no_other_loss(task: DetectionTask, recipe: Recipe) -> None:
+    stage = dataclasses.replace(recipe.data.stages[0], naming=3, questions=0)
+    data = SceneBatches(dataclasses.replace(recipe.data, stages=(stage,)), tiny_tokenizer(), seed=0)
+    assert set(task(data[0], torch.tensor(1.0))) == {"region_words"}

@@ -12,6 +12,22 @@ from conceptseg.models.prompts import GeometricPrompt
 
 
 @dataclass
+class RegionPhrases:
+    """O objects of the batch's images against P phrases and E example boxes: what is true of what."""
+
+    masks: Tensor  # (O, h, w) bool
+    boxes_cxcywh: Tensor  # (O, 4) in 0..1
+    image_index: Tensor  # (O,) long
+    token_ids: Tensor  # (P, T) long
+    examples: Tensor  # (E,) long, objects whose boxes are prompts
+    truth: Tensor  # (P + E, O) int8: 1 true, 0 false, -1 unclear
+
+    def to(self, device: torch.device | str) -> RegionPhrases:
+        """The same on another device."""
+        return RegionPhrases(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+@dataclass
 class Batch:
     """B (image, prompt) pairs over I images; several pairs share an image, so that it is encoded once."""
 
@@ -22,6 +38,7 @@ class Batch:
     image_index: Tensor  # (B,) long, the image that is searched
     exemplar_index: Tensor  # (B,) long, the image that the boxes lie on; usually the same
     targets: Targets  # of the searched images
+    regions: RegionPhrases | None = None  # of all images, also of those that nothing is asked about
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -38,6 +55,7 @@ class Batch:
             image_index=self.image_index.to(device),
             exemplar_index=self.exemplar_index.to(device),
             targets=self.targets.to(device),
+            regions=None if self.regions is None else self.regions.to(device),
         )
 
 

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from conceptseg.data.batch import Batch, Question
 from conceptseg.data.questions import VISUAL, QuestionConfig, QuestionMaker
+from conceptseg.data.region_phrases import collect_region_phrases
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.errors import ConfigError
 from conceptseg.losses.targets import Targets
@@ -38,11 +39,18 @@ class SceneStage:
     difficulty: tuple[float, ...] = (1.0, 1.0)  # at the stage's start and end; scenes get harder between
     mask_size: int = 96  # pixels per side of the masks that are compared
     paired: bool = True  # scenes 2k and 2k + 1 share a theme: a box on one may name something in the other
+    extra_images: int = 0  # more images per step, whose objects are only named (see `naming`)
+    naming: int = 0  # phrases drawn from each image and compared with the objects of all; 0 compares nothing
+    rate: float = 1.0  # factor on the learning rate
     one_to_many: bool = True  # train the auxiliary queries too: helps early, costs half as much time again
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.images < 2 or self.images % 2 or self.questions < 1:
-            raise ConfigError("a stage needs steps >= 1, an even number of images >= 2, and questions >= 1")
+        if self.steps < 1 or self.images < 2 or self.images % 2 or self.questions < 0:
+            raise ConfigError("a stage needs steps >= 1, an even number of images >= 2, and questions >= 0")
+        if self.questions == 0 and self.naming == 0:
+            raise ConfigError("a stage with questions = 0 needs naming >= 1, or it has nothing to learn")
+        if self.extra_images < 0 or self.naming < 0:
+            raise ConfigError("a stage needs extra_images >= 0 and naming >= 0")
         if self.render_size < 64 or self.mask_size < 1:
             raise ConfigError("a stage needs render_size >= 64 and mask_size >= 1")
         if len(self.difficulty) != 2 or not all(0 <= value <= 1 for value in self.difficulty):
@@ -102,7 +110,8 @@ class SceneBatches(Dataset[Batch]):
         stage, progress = self.config.stage_of(step)
         easy, hard = stage.difficulty
         centre = easy + (hard - easy) * progress
-        first = (step * self.processes + self.process) * stage.images
+        count = stage.images + stage.extra_images
+        first = (step * self.processes + self.process) * count
         rng = np.random.default_rng((self.seed, 7919, step, self.process))
         scenes = [
             render_scene(
@@ -113,11 +122,17 @@ class SceneBatches(Dataset[Batch]):
                 # A spread around the schedule keeps easy scenes in the mix until the end.
                 difficulty=float(np.clip(centre - 0.4 * rng.random() ** 2, 0.0, 1.0)),
             )
-            for i in range(stage.images)
+            for i in range(count)
         ]
         asked = [i for i in range(stage.images) for _ in range(stage.questions)]
-        questions = [self.maker.ask(scenes, i, rng) for i in asked]
-        return collate(scenes, questions, self.tokenizer, stage.resolution, stage.mask_size)
+        questions = [self.maker.ask(scenes[: stage.images], i, rng) for i in asked]
+        batch = collate(scenes, questions, self.tokenizer, stage.resolution, stage.mask_size)
+        if stage.naming:
+            masks = [_small_masks(scene, stage.resolution // 4) for scene in scenes]
+            # Example boxes wait until features have names: before, they only pull them about.
+            examples = stage.questions > 0
+            batch.regions = collect_region_phrases(scenes, masks, self.tokenizer, stage.naming, rng, examples)
+        return batch
 
 
 def batches_from(data: SceneBatches, start: int) -> Generator[Batch, None, None]:
@@ -145,8 +160,8 @@ def collate(
 ) -> Batch:
     """Pad scenes and questions into one batch."""
     pairs = len(questions)
-    boxes_count = max(1, max(len(q.boxes_xyxy) for q in questions))
-    slots = max(1, max(len(q.objects) for q in questions))
+    boxes_count = max([1, *(len(q.boxes_xyxy) for q in questions)])
+    slots = max([1, *(len(q.objects) for q in questions)])
     boxes = torch.zeros(pairs, boxes_count, 4)
     labels = torch.zeros(pairs, boxes_count, dtype=torch.long)
     padding = torch.ones(pairs, boxes_count, dtype=torch.bool)
@@ -171,8 +186,8 @@ def collate(
         phrases=[q.phrase for q in questions],
         token_ids=tokenizer([q.phrase for q in questions]),
         geometry=GeometricPrompt(boxes, labels, padding),
-        image_index=torch.tensor([q.image for q in questions]),
-        exemplar_index=torch.tensor([q.exemplar_image for q in questions]),
+        image_index=torch.tensor([q.image for q in questions], dtype=torch.long),
+        exemplar_index=torch.tensor([q.exemplar_image for q in questions], dtype=torch.long),
         targets=Targets(
             boxes_cxcywh=target_boxes, valid=valid, present=valid.any(1), masks=masks, has_mask=valid.clone()
         ),

@@ -49,9 +49,11 @@ class LossWeights:
     semantic_dice: float = 30.0
     auxiliary: float = 1.0  # factor on every auxiliary layer
     one_to_many: float = 2.0  # factor on all one-to-many losses
+    region_words: float = 10.0  # alignment of objects and phrases, where a stage asks for it
+    region_examples: float = 1.0  # likewise of objects and example boxes
 
     def by_name(self) -> dict[str, float]:
-        """The weight of every loss that `DetectionLoss` can name."""
+        """The weight of every loss that a training task can name."""
         per_layer = {"class": self.classification, "box_l1": self.box_l1, "box_giou": self.box_giou}
         masks = {"mask_focal": self.mask_focal, "mask_dice": self.mask_dice}
         semantic = {"semantic_focal": self.semantic_focal, "semantic_dice": self.semantic_dice}
@@ -64,6 +66,8 @@ class LossWeights:
             **{f"aux_{name}": self.auxiliary * weight for name, weight in one_to_one.items()},
             **{f"o2m_{name}": self.one_to_many * weight for name, weight in {**per_layer, **masks}.items()},
             **{f"o2m_aux_{name}": both * weight for name, weight in per_layer.items()},
+            "region_words": self.region_words,
+            "region_examples": self.region_examples,
         }
 
 

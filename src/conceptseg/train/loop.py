@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from conceptseg.data.batch import Batch
 from conceptseg.data.scene_batches import SceneBatches, batches_from
 from conceptseg.errors import TrainingError
+from conceptseg.evaluation.grounding import in_scene_auroc, split_objects
 from conceptseg.train.progress import TrainingProgress
 from conceptseg.train.recipe import Recipe
 from conceptseg.train.run_folder import RunFolder
@@ -75,10 +76,12 @@ class Trainer:
                 began = time.perf_counter()
                 torch.manual_seed(_seed(recipe.seed, step, accelerator.process_index))
                 batch = next(batches).to(accelerator.device)
+                stage, _ = recipe.data.stage_of(step)
+                factor = stage.rate * rate_factor(step, recipe.steps, recipe.optimiser)
                 for group in optimiser.param_groups:
-                    group["lr"] = group["peak_lr"] * rate_factor(step, recipe.steps, recipe.optimiser)
+                    group["lr"] = group["peak_lr"] * factor
                 task.train()
-                self.task.use_one_to_many(recipe.data.stage_of(step)[0].one_to_many)
+                self.task.use_one_to_many(stage.one_to_many)
                 losses = self._losses(task, batch, self._num_boxes(batch), step)
                 total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
                 _check_finite(total, losses, step)
@@ -143,17 +146,35 @@ class Trainer:
         task.eval()
         weights = self.recipe.weights.by_name()
         sums: dict[str, float] = {}
+        grounding: list[float] = []
         for batch in self.validation:
             batch = batch.to(self.accelerator.device)
             torch.manual_seed(0)
             count = batch.targets.valid.sum().clamp(min=1).float()
             for name, value in self._losses(task, batch, count, step - 1).items():
                 sums[f"loss/{name}"] = sums.get(f"loss/{name}", 0.0) + float(value) / len(self.validation)
+            grounding += self._grounding(task, batch)
         total = sum(weights[name.removeprefix("loss/")] * value for name, value in sums.items())
-        self._log(writer, step, "validation", {**sums, "loss/total": total})
+        values = {**sums, "loss/total": total}
+        if grounding:
+            values["in_scene_auroc"] = sum(grounding) / len(grounding)
+        self._log(writer, step, "validation", values)
         if total < best:
             self.folder.save_best(task)
         return min(best, total)
+
+    def _grounding(self, task: torch.nn.Module, batch: Batch) -> list[float]:
+        """Asked objects against the others of their scene, where the batch knows all objects."""
+        if batch.regions is None or not batch.phrases:
+            return []
+        assert isinstance(task, DetectionTask)
+        with _autocast(self.accelerator.device, self.recipe):
+            output = task.predict(batch)
+        regions, targets = batch.regions, batch.targets
+        asked = [boxes[valid] for boxes, valid in zip(targets.boxes_cxcywh, targets.valid, strict=True)]
+        objects = [regions.boxes_cxcywh[regions.image_index == image] for image in batch.image_index]
+        others = [split_objects(own, mine) for own, mine in zip(objects, asked, strict=True)]
+        return in_scene_auroc(output.class_logits[-1], output.boxes_cxcywh[-1], asked, others)
 
     def _event_writer(self, start: int) -> SummaryWriter:
         """TensorBoard then hides what an earlier attempt logged after the checkpoint."""

@@ -29,6 +29,8 @@ class ModelChoice:
     preset: str = "nano"  # sizes to start from, see models/presets.py
     architecture: dict[str, Any] = field(default_factory=dict)  # laid over the preset: {decoder: {layers: 2}}
     start: str | None = None  # a model folder whose weights are taken; None starts from random weights
+    start_partly: bool = False  # take what fits, when the folder's architecture is another one
+    start_without: tuple[str, ...] = ()  # parts that start afresh all the same: text_encoder, scoring, ...
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:

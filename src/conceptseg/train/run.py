@@ -111,14 +111,37 @@ def _start(recipe: Recipe) -> tuple[Detector, ModelConfig]:
     if recipe.model.start is None:
         detector = build_detector(architecture)
     else:
-        detector, _, loaded = load_model_folder(recipe.model.start)
-        if loaded.architecture != architecture:
+        started, _, loaded = load_model_folder(recipe.model.start)
+        if loaded.architecture != architecture and not recipe.model.start_partly:
             raise ConfigError(
                 f"model.start {recipe.model.start} has another architecture than model.preset "
-                f"{recipe.model.preset!r} with model.architecture laid over it"
+                f"{recipe.model.preset!r} with model.architecture laid over it; "
+                "model.start_partly=true takes the weights that fit"
             )
+        detector = build_detector(architecture)
+        take_weights(detector, started, recipe.model.start_without)
         provenance["start"] = recipe.model.start
     return detector, ModelConfig(architecture, recipe.preprocessing, provenance=provenance)
+
+
+def take_weights(detector: Detector, other: Detector, without: tuple[str, ...] = ()) -> list[str]:
+    """Copy every tensor that has the same name and shape in both, except those of the parts in `without`.
+
+    Returns:
+        The names that stay as they are.
+    """
+    theirs, ours = other.state_dict(), detector.state_dict()
+    taken = {
+        name: theirs[name]
+        for name, value in ours.items()
+        if _same_shape(theirs.get(name), value) and name.split(".")[0] not in without
+    }
+    detector.load_state_dict({**ours, **taken})
+    return sorted(set(ours) - set(taken))
+
+
+def _same_shape(one: torch.Tensor | None, other: torch.Tensor) -> bool:
+    return one is not None and one.shape == other.shape
 
 
 def _prepare_tokenizer(recipe: Recipe, folder: RunFolder) -> None:

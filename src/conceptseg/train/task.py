@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from conceptseg.data.batch import Batch
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.config import PreprocessingConfig
-from conceptseg.models.detector import Detector, DetectorOutput
+from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures
 from conceptseg.models.prompts import join_prompts
+from conceptseg.train.alignment import RegionAlignment
 
 
 class DetectionTask(nn.Module):
@@ -22,6 +23,7 @@ class DetectionTask(nn.Module):
         super().__init__()
         self.detector = detector
         self.loss = loss
+        self.alignment = RegionAlignment()
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(3, 1, 1), persistent=False)
 
@@ -32,16 +34,29 @@ class DetectionTask(nn.Module):
             batch: on the device of the detector.
             num_boxes: scalar normaliser of box and mask losses.
         """
-        return self.loss(self.predict(batch), batch.targets, num_boxes)
+        image = self.encode_images(batch)
+        losses: dict[str, Tensor] = {}
+        if batch.phrases:
+            losses.update(self.loss(self.detect(image, batch), batch.targets, num_boxes))
+        if batch.regions is not None:
+            losses.update(self.alignment(self.detector, image, batch.regions))
+        return losses
 
     def use_one_to_many(self, used: bool) -> None:
         """Switch the auxiliary queries on or off, where the detector is built with them."""
         self.detector.decoder.one_to_many = used and self.detector.config.decoder.one_to_many
 
     def predict(self, batch: Batch) -> DetectorOutput:
-        """The detector's answers; boxes may lie on another image than the one that is searched."""
+        """The detector's answers to the batch's questions."""
+        return self.detect(self.encode_images(batch), batch)
+
+    def encode_images(self, batch: Batch) -> ImageFeatures:
+        """Features of every image of the batch."""
         pixels = (batch.pixels.float() / 255 - self.mean) / self.std
-        image = self.detector.encode_images(pixels.contiguous(memory_format=torch.channels_last))
+        return self.detector.encode_images(pixels.contiguous(memory_format=torch.channels_last))
+
+    def detect(self, image: ImageFeatures, batch: Batch) -> DetectorOutput:
+        """The answers on encoded images; boxes may lie on another image than the one that is searched."""
         words = self.detector.encode_text(batch.token_ids)
         exemplars = self.detector.encode_exemplars(image, batch.geometry, batch.exemplar_index)
         return self.detector.detect(image, batch.image_index, join_prompts(words, exemplars))

@@ -23,6 +23,7 @@ class TextEncoder(nn.Module):
         heads: int,
         mlp_width: int,
         output_width: int,
+        embedding_std: float = 0.02,
     ) -> None:
         super().__init__()
         self.token_embedding = nn.Embedding(vocab_size, width)
@@ -30,8 +31,8 @@ class TextEncoder(nn.Module):
         self.blocks = nn.ModuleList(TextBlock(width, heads, mlp_width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.projection = nn.Linear(width, output_width)
-        nn.init.normal_(self.token_embedding.weight, std=0.02)
-        nn.init.normal_(self.position_embedding, std=0.01)
+        nn.init.normal_(self.token_embedding.weight, std=embedding_std)
+        nn.init.normal_(self.position_embedding, std=embedding_std / 2)
 
     def forward(self, token_ids: Tensor) -> PromptTokens:
         """Encode phrases.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conceptseg.errors import ConfigError
@@ -17,6 +18,8 @@ class Neck(nn.Module):
         drop_last: how many of the last levels nobody reads; their weights are kept because released files
             hold them, but they are not computed.
         per_level: True when the trunk gives one map per level, False when all levels come from its only map.
+        normalise: bring every position to mean 0 and variance 1. What the fusion encoder reads of the prompt
+            is added to these features; where they grow a hundred times larger, words go unheard.
     """
 
     def __init__(
@@ -26,8 +29,10 @@ class Neck(nn.Module):
         scales: tuple[float, ...],
         drop_last: int,
         per_level: bool,
+        normalise: bool = False,
     ) -> None:
         super().__init__()
+        self.normalise = normalise
         inputs = channels if per_level else channels * len(scales)
         if len(inputs) != len(scales):
             raise ConfigError(
@@ -43,7 +48,8 @@ class Neck(nn.Module):
         if not self.per_level:
             maps = maps * len(self.branches)
         kept = list(zip(self.branches, maps, strict=True))[: self.levels]
-        return [branch(x) for branch, x in kept]  # each (I, D, h, w)
+        levels = [branch(x) for branch, x in kept]  # each (I, D, h, w)
+        return [_over_channels(level) for level in levels] if self.normalise else levels
 
 
 class NeckBranch(nn.Module):
@@ -57,6 +63,12 @@ class NeckBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv_3x3(self.conv_1x1(self.resample(x)))
+
+
+def _over_channels(level: Tensor) -> Tensor:
+    """Layer norm of each position, without weights; (I, D, h, w) in and out."""
+    last = level.permute(0, 2, 3, 1)  # (I, h, w, D)
+    return F.layer_norm(last, last.shape[-1:]).permute(0, 3, 1, 2)
 
 
 def _resampler(inputs: int, scale: float) -> tuple[nn.Module, int]:
