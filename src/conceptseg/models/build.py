@@ -8,7 +8,14 @@ from typing import Any
 from torch import nn
 
 from conceptseg.errors import ConfigError
-from conceptseg.models.config import ConvNetConfig, DetectorConfig, ViTConfig
+from conceptseg.models.config import (
+    ConvNetConfig,
+    DetectorConfig,
+    MobileClipTextConfig,
+    StudentConfig,
+    TextConfig,
+    ViTConfig,
+)
 from conceptseg.models.decoder import Decoder
 from conceptseg.models.detector import Detector
 from conceptseg.models.exemplar.roi import RoiExemplarEncoder
@@ -16,11 +23,21 @@ from conceptseg.models.fusion_encoder import FusionEncoder
 from conceptseg.models.mask_head import MaskHead
 from conceptseg.models.scoring import DotProductScoring
 from conceptseg.models.text.clip import TextEncoder
+from conceptseg.models.text.mobileclip import MobileClipText
 from conceptseg.models.vision.convnet import ConvNet
 from conceptseg.models.vision.neck import Neck
+from conceptseg.models.vision.student import Student
 from conceptseg.models.vision.vit import VisionTransformer
 
-VISION_ENCODERS = {"vit": VisionTransformer, "convnet": ConvNet}
+VISION_ENCODERS: dict[str, type[nn.Module]] = {
+    "vit": VisionTransformer,
+    "convnet": ConvNet,
+    "student": Student,
+}
+TEXT_ENCODERS: dict[str, type[TextEncoder | MobileClipText]] = {
+    "clip": TextEncoder,
+    "mobileclip": MobileClipText,
+}
 EXEMPLAR_ENCODERS = {"roi": RoiExemplarEncoder}  # official weights load into "roi"
 
 
@@ -37,7 +54,7 @@ def build_detector(config: DetectorConfig) -> Detector:
         config=config,
         vision_encoder=vision,
         neck=Neck(channels=vision.channels, width=config.width, **_arguments(config.neck)),  # type: ignore[arg-type]
-        text_encoder=TextEncoder(output_width=config.width, **_arguments(config.text)),
+        text_encoder=build_text_encoder(config.text, config.width),
         exemplar_encoder=EXEMPLAR_ENCODERS[config.exemplar.kind](
             width=config.width, **_arguments(config.exemplar)
         ),
@@ -52,9 +69,14 @@ def build_detector(config: DetectorConfig) -> Detector:
     return detector
 
 
-def build_vision_encoder(config: ViTConfig | ConvNetConfig) -> nn.Module:
+def build_vision_encoder(config: ViTConfig | ConvNetConfig | StudentConfig) -> nn.Module:
     """The trunk alone; `.channels` describes its output maps."""
     return VISION_ENCODERS[config.kind](**_arguments(config))
+
+
+def build_text_encoder(config: TextConfig | MobileClipTextConfig, width: int) -> TextEncoder | MobileClipText:
+    """Token ids -> prompt tokens of the detector's width."""
+    return TEXT_ENCODERS[config.kind](output_width=width, **_arguments(config))
 
 
 def _build_decoder(config: DetectorConfig) -> Decoder:

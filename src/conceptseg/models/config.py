@@ -78,6 +78,37 @@ class ConvNetConfig:
         return 32
 
 
+StudentBackbone = Literal[
+    "repvit_m0_9",
+    "repvit_m1_1",
+    "repvit_m2_3",
+    "tinyvit_5m",
+    "tinyvit_11m",
+    "tinyvit_21m",
+    "efficientvit_b0",
+    "efficientvit_b1",
+    "efficientvit_b2",
+]
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """A small backbone that was taught to give what SAM 3's trunk gives (EfficientSAM3): one map."""
+
+    kind: Literal["student"] = "student"
+    backbone: StudentBackbone = "repvit_m0_9"
+    head_width: int = 1024  # channels of the map
+    stride: int = 14  # the map has one cell per this many pixels; image sides are a multiple of it
+
+    def __post_init__(self) -> None:
+        if self.backbone not in get_args(StudentBackbone):
+            choices = ", ".join(get_args(StudentBackbone))
+            raise ConfigError(f"vision.backbone is {self.backbone!r}; choose {choices}")
+        for name in ("head_width", "stride"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"vision.{name} = {getattr(self, name)} must be at least 1")
+
+
 @dataclass(frozen=True)
 class NeckConfig:
     """Feature maps of width D, finest first; the last one is what the detector reads."""
@@ -90,21 +121,51 @@ class NeckConfig:
     )  # resolution of each level relative to the map it is made from
     drop_last: int = 1  # SAM 3 computes a coarsest level and throws it away ("scalp")
     per_level: bool = False  # True: the vision encoder already gives one map per level
+    normalise: bool = False  # True: every position has mean 0 and variance 1 over the channels
 
 
 @dataclass(frozen=True)
 class TextConfig:
     """CLIP-style causal text transformer; every token is kept."""
 
+    kind: Literal["clip"] = "clip"
     vocab_size: int = 49408
     context_length: int = 32
     width: int = 1024
     depth: int = 24
     heads: int = 16
     mlp_width: int = 4096
+    embedding_std: float = 0.02  # of fresh token embeddings; small ones drown in what the first block adds
 
     def __post_init__(self) -> None:
         _divides("text.width", self.width, "text.heads", self.heads)
+
+
+@dataclass(frozen=True)
+class MobileClipTextConfig:
+    """MobileCLIP's text transformer: every token, padding too, reads every other."""
+
+    kind: Literal["mobileclip"] = "mobileclip"
+    vocab_size: int = 49408
+    context_length: int = 16  # phrases are padded to this, and the padding is read: it changes the answer
+    positions: int | None = None  # rows of the position table, of which the first are used; None: as many
+    width: int = 512
+    depth: int = 4  # transformer layers
+    heads: int = 8
+    mlp_width: int = 2048
+    rep_mixer: bool = True  # one convolutional block before these layers and one after them (MobileCLIP-S0)
+
+    def __post_init__(self) -> None:
+        _divides("text.width", self.width, "text.heads", self.heads)
+        if self.rows < self.context_length:
+            raise ConfigError(
+                f"text.context_length = {self.context_length} exceeds the {self.rows} rows of text.positions"
+            )
+
+    @property
+    def rows(self) -> int:
+        """Rows of the position table."""
+        return self.context_length if self.positions is None else self.positions
 
 
 @dataclass(frozen=True)
@@ -181,9 +242,9 @@ class DetectorConfig:
     """The whole network. `width` is D, the channels of everything after the encoders."""
 
     width: int = 256
-    vision: ViTConfig | ConvNetConfig = field(default_factory=ViTConfig)
+    vision: ViTConfig | ConvNetConfig | StudentConfig = field(default_factory=ViTConfig)
     neck: NeckConfig = field(default_factory=NeckConfig)
-    text: TextConfig = field(default_factory=TextConfig)
+    text: TextConfig | MobileClipTextConfig = field(default_factory=TextConfig)
     exemplar: ExemplarConfig = field(default_factory=ExemplarConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -307,6 +368,8 @@ def _convert_tagged(choices: list[Any], value: Any, where: str) -> Any:
     if isinstance(value, tuple(choices)):
         return value
     kind = value.get("kind") if isinstance(value, dict) else None
+    if kind is None and TextConfig in choices:
+        kind = "clip"  # as configs say that were written when this was the only text encoder
     if kind not in by_kind:
         raise ConfigError(f"{where}.kind is {kind!r}; choose {', '.join(map(repr, by_kind))}")
     return config_from_dict(by_kind[kind], value, where)

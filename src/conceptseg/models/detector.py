@@ -24,6 +24,7 @@ from conceptseg.models.mask_head import MaskHead
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 from conceptseg.models.scoring import DotProductScoring
 from conceptseg.models.text.clip import TextEncoder
+from conceptseg.models.text.mobileclip import MobileClipText
 from conceptseg.models.vision.neck import Neck
 
 
@@ -96,7 +97,7 @@ class Detector(nn.Module):
         config: DetectorConfig,
         vision_encoder: nn.Module,
         neck: Neck,
-        text_encoder: TextEncoder,
+        text_encoder: TextEncoder | MobileClipText,
         exemplar_encoder: RoiExemplarEncoder,
         fusion_encoder: FusionEncoder,
         decoder: Decoder,
