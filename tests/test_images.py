@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageOps
 
 from conceptseg.errors import ImageError
-from conceptseg.images import load_image, masks_at_image_size, model_input
+from conceptseg.images import load_image, masks_at_image_size, model_input, upright_size
 
 
 def saved(folder, array_or_image, name="picture.png", **options):
@@ -52,6 +52,23 @@ def test_a_file_is_turned_upright_by_its_exif_orientation(tmp_path, picture, ori
         upright = ImageOps.exif_transpose(stored)  # Pillow's own, as the reference
     assert np.array_equal(load_image(path).pixels, np.asarray(upright))
     assert upright.size == ((90, 60) if orientation < 5 else (60, 90))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_in_the_header_is_that_of_the_upright_picture(tmp_path, picture, orientation, name):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, picture, name, exif=exif)
+    assert upright_size(path) == load_image(path).size_hw
+
+
+def test_the_size_of_what_is_no_picture_is_an_error(tmp_path):
+    with pytest.raises(ImageError, match="no such file"):
+        upright_size(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_text("no picture")
+    with pytest.raises(ImageError, match="damaged"):
+        upright_size(tmp_path / "a.jpg")
 
 
 def test_unreadable_exif_is_as_good_as_none(tmp_path, picture):

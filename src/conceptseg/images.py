@@ -46,6 +46,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # EXIF orientation -> what makes it upright
+TURNED_BY_A_QUARTER = {5, 6, 7, 8}
 EXIF_ORIENTATION = 0x0112
 
 
@@ -92,6 +93,24 @@ def load_image(image: ImageInput | LoadedImage, name: str = "image") -> LoadedIm
             f"{name} is a {type(image).__name__}; segment() takes one image, segment_many() takes several"
         )
     raise ImageError(f"{name} must be {WANTED}; got {type(image).__name__}")
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Height and width of the picture in a file as `load_image` gives it, from the header alone.
+
+    Raises:
+        ImageError: no such file, or no image of a known kind.
+    """
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            # Of a TIFF, newer versions of Pillow turn the size already here.
+            turned = picture.format != "TIFF" and _orientation(picture) in TURNED_BY_A_QUARTER
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: no such file") from error
+    except Exception as error:  # on damaged headers Pillow's readers raise almost anything
+        raise ImageError(f"{path} cannot be read as an image, it may be damaged: {error}") from error
+    return (width, height) if turned else (height, width)
 
 
 def model_input(
