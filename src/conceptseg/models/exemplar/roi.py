@@ -12,7 +12,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.layers.attention import Attention
@@ -86,6 +85,8 @@ class RoiExemplarEncoder(nn.Module):
         to_grid = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
         corners = (cxcywh_to_xyxy(boxes) * to_grid).flatten(0, 1)  # (B * M, 4) in tokens
         owner = image_index[:, None].expand(-1, count).flatten()  # (B * M,)
+        from torchvision.ops import roi_align  # a second and 170 MB, which a phrase does without
+
         # Pooled in float32, not clamped to the image, without half-a-pixel alignment: as released.
         regions = roi_align(
             pooled_from.float(),

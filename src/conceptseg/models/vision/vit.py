@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from conceptseg.models.layers.rope import axial_rope_table, rotate
 
@@ -89,7 +88,7 @@ class Block(nn.Module):
         self.attention = RotaryAttention(width, heads, rope_theta, rope_window)
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(), nn.Linear(mlp_width, width))
-        self.drop_path = StochasticDepth(drop_path, mode="row")
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:  # (I, h, w, C)
         x = x + self.drop_path(self._attend(self.norm1(x)))
@@ -128,3 +127,19 @@ class RotaryAttention(nn.Module):
         cos, sin = axial_rope_table(height, width, channels // self.heads, self.rope_theta, scale, x.device)
         x = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
         return self.proj(x.transpose(1, 2).reshape(images, height, width, channels))
+
+
+class DropPath(nn.Module):
+    """Leaves a residual branch out for some images while training (stochastic depth)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        from torchvision.ops import stochastic_depth  # a second and 170 MB, which only training waits for
+
+        dropped: Tensor = stochastic_depth(x, self.rate, mode="row")
+        return dropped
