@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from conceptseg.models.config import (
 from conceptseg.models.presets import NANO
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
 from conceptseg.segmenter import Segmenter
+from tests.hub_server import FakeHub, fake_hub
 
 # Models this small gain nothing from threads, which on a busy machine cost minutes of waiting for each other.
 torch.set_num_threads(1)
@@ -82,3 +83,20 @@ def picture() -> np.ndarray:
     """(60, 90, 3) uint8, smooth and different everywhere."""
     y, x = np.mgrid[0:60, 0:90]
     return np.stack((x * 255 / 89, y * 255 / 59, (x + y) * 255 / 148), axis=-1).astype(np.uint8)
+
+
+@pytest.fixture
+def loopback_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A Hub of our own, an empty cache and no token: what the HF_* variables give a new process."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with fake_hub() as server:
+        for name, value in {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "hub"),
+            "HF_TOKEN_PATH": str(tmp_path / "token"),
+            "HF_HUB_OFFLINE": False,
+        }.items():
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+        yield server

@@ -15,15 +15,15 @@ PACKAGE = Path(conceptseg.__file__).parent
 LAYERS = (
     "errors",
     "models",
-    "checkpoints data dedupe device exemplar formats hub images losses official_api plots postprocess "
-    "prompts result segmenter",
+    "checkpoints data dedupe device exemplar formats hub hub_download hub_files images losses "
+    "official_api plots postprocess prompts result segmenter",
     "evaluation train",
     "cli",
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 
 # What a model file may need beside Python itself and the package.
-MODEL_DEPENDENCIES = {"torch", "torchvision", "tokenizers"}
+MODEL_DEPENDENCIES = {"torch", "torchvision", "timm", "tokenizers", "ftfy"}
 
 
 def source_files() -> Iterator[tuple[str, Path]]:

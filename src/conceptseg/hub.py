@@ -1,21 +1,34 @@
 """A model's name -> where its files are: embedded in the package, on this disk, or on the Hugging Face Hub.
 
-In this order: the name of an embedded model ("nano"), a path that exists, a Hub id ("owner/name", or
-"owner/name@revision"). A folder of your own that is called like an embedded model is "./nano".
+In this order: the name of an embedded model ("nano"), a path that exists, a Hub id: "owner/name",
+"owner/name@revision", and behind either ":file.pt" for one checkpoint of several. A folder of your own that
+is called like an embedded model is "./nano".
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from conceptseg.checkpoints.folder import FILES, read_config
-from conceptseg.errors import CheckpointError, MissingDependencyError, ModelNotFoundError, OptionError
+from conceptseg.checkpoints.folder import FORMAT, read_config
+from conceptseg.errors import CheckpointError, ModelNotFoundError, OptionError
+from conceptseg.hub_download import (
+    HubUnreachableError,
+    NoRepositoryError,
+    Repository,
+    cached_repositories,
+    open_repository,
+)
+from conceptseg.hub_files import ModelFiles, model_files, single_checkpoints
 
-HUB_ID = re.compile(r"^(?P<repo>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?$", re.ASCII)
+HUB_ID = re.compile(
+    r"^(?P<repo>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?(:(?P<file>[^:\n]+))?$", re.ASCII
+)
 FILE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".onnx", ".json")
 
 
@@ -35,8 +48,8 @@ def find_model(name: str | os.PathLike[str]) -> Path:
 
     Raises:
         ModelNotFoundError: there is no such model; the message lists what there is.
-        CheckpointError: the Hub has it, in a layout that this version does not read; found out before the
-            download.
+        CheckpointError: the Hub has it, in a layout that this version does not read, or with several
+            checkpoints of which none was named; found out before the download.
     """
     if not isinstance(name, (str, os.PathLike)):
         raise OptionError(f"a model is named by text or a path; got {type(name).__name__}")
@@ -47,8 +60,8 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     if text and _exists(path):
         return path
     hub_id = HUB_ID.match(text)
-    if isinstance(name, str) and hub_id and not text.endswith(FILE_SUFFIXES):
-        return _download(hub_id["repo"], hub_id["revision"])
+    if isinstance(name, str) and hub_id and (hub_id["file"] or not text.endswith(FILE_SUFFIXES)):
+        return _from_hub(hub_id["repo"], hub_id["revision"], hub_id["file"])
     if (
         not isinstance(name, str)
         or os.sep in text
@@ -78,50 +91,68 @@ def _what_there_is() -> str:
     embedded = ", ".join(available_models()) or "none in this installation"
     return (
         f"A model is an embedded one ({embedded}), the path of a model folder, "
-        "or a Hugging Face repository such as 'owner/name'"
+        "or a Hugging Face repository such as 'owner/name', or 'owner/name:file.pt' for one of its files"
     )
 
 
-def _download(repo: str, revision: str | None) -> Path:
+def _from_hub(repo: str, revision: str | None, checkpoint: str | None) -> Path:
     try:
-        import huggingface_hub as hub
-        from huggingface_hub import errors
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"loading {repo!r} from the Hub needs huggingface_hub: pip install huggingface_hub"
+        repository = open_repository(repo, revision)
+    except NoRepositoryError as error:
+        raise ModelNotFoundError(
+            f"{error}, and there is no folder {repo!r} here. {_what_there_is()}"
         ) from error
+    except HubUnreachableError as error:
+        raise ModelNotFoundError(
+            f"{error}; nor is there a folder {repo!r} here. {_what_is_cached()}"
+        ) from error
+    chosen = _choose(repository, checkpoint)
+    folder = repository.fetch(chosen.names)
+    return folder if chosen.checkpoint is None else folder / chosen.checkpoint
+
+
+def _choose(repository: Repository, checkpoint: str | None) -> ModelFiles:
+    """The config is small: look at it before gigabytes are on their way."""
+    config: dict[str, Any] | None = None
     try:
-        # The config is small: look at it before gigabytes are on their way.
-        read_config(Path(hub.hf_hub_download(repo, "config.json", revision=revision)))
-        return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=list(FILES)))
+        if checkpoint is None and "config.json" in repository.files:
+            path = repository.fetch(["config.json"]) / "config.json"
+            config = _read_json(path, repository.title)
+            if config.get("format") == FORMAT:
+                read_config(path)
+        return model_files(repository.title, repository.files, config, checkpoint)
     except CheckpointError as error:
+        if repository.cached is None:
+            raise
         raise CheckpointError(
-            f"the Hugging Face repository {repo} is in no layout that this version reads; "
-            f"it reads repositories with {', '.join(FILES)} written by conceptseg"
+            f"{error}. This is the copy in the cache, which may be incomplete; the Hub itself was not reached"
         ) from error
-    except errors.GatedRepoError as error:
-        raise ModelNotFoundError(
-            f"access to {repo} on the Hugging Face Hub is restricted: ask on https://huggingface.co/{repo}, "
-            "then log in with `hf auth login` or set HF_TOKEN"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise ModelNotFoundError(f"{repo} on the Hugging Face Hub has no revision {revision!r}") from error
-    except errors.LocalEntryNotFoundError as error:  # also a missing entry, so before EntryNotFoundError
-        raise ModelNotFoundError(
-            f"no folder {repo!r} here, and the Hugging Face Hub cannot be reached (or HF_HUB_OFFLINE is set) "
-            f"and has left no copy in the cache. {_what_there_is()}"
-        ) from error
-    except errors.EntryNotFoundError as error:
+
+
+def _read_json(path: Path, repo: str) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CheckpointError(
-            f"the Hugging Face repository {repo} has no config.json, so this version cannot read it"
+            f"cannot read config.json of the Hugging Face repository {repo}: {error}"
         ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise ModelNotFoundError(
-            f"no folder {repo!r} here and no such repository on the Hugging Face Hub (a private one needs "
-            f"`hf auth login` or HF_TOKEN). {_what_there_is()}"
-        ) from error
-    except (errors.HFValidationError, errors.HfHubHTTPError, OSError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelNotFoundError(
-            f"{repo} could not be fetched from the Hugging Face Hub: {first_line}"
-        ) from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"config.json of the Hugging Face repository {repo} is no JSON object")
+    return values
+
+
+def _what_is_cached() -> str:
+    """The models that can be loaded all the same."""
+    names = [name for copy in cached_repositories() for name in _models_in(copy)]
+    there = f"In the cache are {', '.join(names)}. " if names else "The cache holds no model. "
+    return there + _what_there_is()
+
+
+def _models_in(copy: Repository) -> list[str]:
+    """Names under which a cached copy can be loaded."""
+    try:
+        _choose(copy, None)
+        return [copy.title]
+    except CheckpointError:  # another model, an incomplete one, or several checkpoints
+        has_config = "config.json" in copy.files
+        return [f"{copy.title}:{file}" for file in single_checkpoints(copy.files, has_config)]

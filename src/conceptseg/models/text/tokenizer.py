@@ -1,4 +1,9 @@
-"""Phrases -> token ids, by the `tokenizer.json` that lies beside the weights."""
+"""Phrases -> token ids, by the tokenizer that lies beside the weights.
+
+The standard is the original code of SAM 3: what it does to a phrase before the byte-pair encoding, `clean`
+does. The same ids come from `transformers` for phrases that need no repair; it leaves HTML escapes, curly
+quotes, full-width letters and garbled encodings as they are.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import ftfy
 import torch
 from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor
@@ -39,6 +45,9 @@ class Tokenizer:
             tokenizer = FastTokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # the library raises bare Exception for damaged files
             raise CheckpointError(f"cannot read the tokenizer {path}: {error}") from error
+        # Some files ask for a length and a padding token of their own; the layout here is the text encoder's.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         return cls(tokenizer, context_length)
 
     @property
@@ -61,8 +70,9 @@ class Tokenizer:
 
 
 def clean(phrase: str) -> str:
-    """Undo HTML escapes (twice, as CLIP does), join white space, lower-case."""
-    return re.sub(r"\s+", " ", html.unescape(html.unescape(phrase))).strip().lower()
+    """Mend garbled text, undo HTML escapes (twice, as CLIP does), join white space, lower-case."""
+    mended = ftfy.fix_text(phrase)
+    return re.sub(r"\s+", " ", html.unescape(html.unescape(mended))).strip().lower()
 
 
 def train_tokenizer(phrases: Sequence[str], vocab_size: int) -> FastTokenizer:

@@ -1,0 +1,103 @@
+"""Where the tokenizer of a lone checkpoint comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conceptseg.checkpoints import find_tokenizer as module
+from conceptseg.checkpoints.find_tokenizer import SOURCE, find_tokenizer
+from conceptseg.errors import CheckpointError
+from conceptseg.hub_download import open_repository
+from tests.hub_server import FakeHub, FakeRepository
+from tests.models.text.clip_files import learn, write_json, write_original, write_vocabulary
+
+VOCABULARY, MERGES = learn(60)
+
+
+@pytest.fixture
+def hub(loopback_hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHub:
+    """Serves a vocabulary that stands for CLIP's."""
+    monkeypatch.setattr(module, "CLIP_SIZE", len(VOCABULARY))
+    folder = tmp_path / "served"
+    folder.mkdir()
+    write_json(folder, VOCABULARY, MERGES)
+    write_vocabulary(folder, VOCABULARY, MERGES)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    loopback_hub.repositories[SOURCE] = FakeRepository({**files, "model.safetensors": b"weights"})
+    return loopback_hub
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "sam3.pt").touch()
+    return folder / "sam3.pt"
+
+
+def go_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def test_the_one_beside_the_checkpoint_is_taken_first(hub: FakeHub, checkpoint: Path) -> None:
+    write_original(checkpoint.parent, MERGES[:10])  # another size: this one was chosen by the user
+    for path in (checkpoint, checkpoint.parent, str(checkpoint)):
+        tokenizer = find_tokenizer(path, context_length=16)
+        assert tokenizer.vocab_size == 2 * 256 + 10 + 2 and tokenizer.context_length == 16
+    assert hub.requests == []
+
+
+def test_it_is_downloaded_once_and_then_comes_from_the_cache(
+    hub: FakeHub, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_tokenizer(checkpoint, 32).vocab_size == len(VOCABULARY)
+    assert not hub.ranges("model.safetensors") and hub.ranges("tokenizer.json") == [None]
+    asked = len(hub.requests)
+    assert find_tokenizer(checkpoint, 32)(["red circle"]).shape == (1, 32)
+    assert len(hub.requests) == asked
+    go_offline(monkeypatch)
+    assert find_tokenizer(checkpoint, 32).vocab_size == len(VOCABULARY)
+
+
+@pytest.mark.parametrize("files", [["tokenizer.json"], ["vocab.json", "merges.txt"]])
+def test_that_of_another_cached_model_will_do(hub: FakeHub, checkpoint: Path, files: list[str]) -> None:
+    hub.repositories["facebook/sam3"] = hub.repositories.pop(SOURCE)
+    open_repository("facebook/sam3").fetch(files)
+    asked = len(hub.requests)
+    assert find_tokenizer(checkpoint, 32).vocab_size == len(VOCABULARY)
+    assert len(hub.requests) == asked
+
+
+def test_half_a_cached_vocabulary_is_passed_over(hub: FakeHub, checkpoint: Path) -> None:
+    open_repository(SOURCE).fetch(["vocab.json"])
+    assert find_tokenizer(checkpoint, 32).vocab_size == len(VOCABULARY)
+    assert hub.ranges("tokenizer.json") == [None]
+
+
+def test_without_any_one_error_says_what_to_put_where(
+    hub: FakeHub, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_offline(monkeypatch)
+    with pytest.raises(CheckpointError) as caught:
+        find_tokenizer(checkpoint, 32)
+    message = str(caught.value)
+    assert message.startswith(f"{checkpoint} needs CLIP's tokenizer") and "\n" not in message
+    assert "HF_HUB_OFFLINE is set" in message
+    assert f"vocab.json and merges.txt, or bpe_simple_vocab_16e6.txt.gz into {checkpoint.parent}" in message
+
+
+def test_a_damaged_one_beside_the_checkpoint_is_not_passed_over(hub: FakeHub, checkpoint: Path) -> None:
+    (checkpoint.parent / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot read the tokenizer"):
+        find_tokenizer(checkpoint, 32)
+    assert hub.requests == []
+
+
+def test_a_vocabulary_of_another_size_is_not_taken_for_clips(
+    hub: FakeHub, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLIP_SIZE", 49408)
+    with pytest.raises(CheckpointError, match="should hold CLIP's tokenizer of 49408 tokens"):
+        find_tokenizer(checkpoint, 32)
