@@ -38,13 +38,13 @@ SMALLEST_LABELLED_SIDE = 96  # on smaller pictures a label would hide what it na
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class Mark:
     """One object to draw."""
 
-    mask: npt.NDArray[np.bool_]
-    box: tuple[float, float, float, float]
+    mask: npt.NDArray[np.bool_] | None  # (H, W); None draws the box instead
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
     color: Color
-    label: str
+    label: str  # "" for none
 
 
 def draw_results(results: Sequence[Result]) -> Image.Image:
@@ -71,15 +71,42 @@ def draw_results(results: Sequence[Result]) -> Image.Image:
     if any(result.image is not pixels and not np.array_equal(result.image, pixels) for result in results[1:]):  # type: ignore[arg-type]
         raise OptionError("these results are of different images; draw each on its own")
 
-    drawn = _objects(results)
-    line = max(1, round(min(pixels.shape[:2]) / 250))
-    canvas = Image.fromarray(_paint(pixels, drawn, line))
-    draw = ImageDraw.Draw(canvas)
+    colors = [(255, 255, 255)] if len(results) == 1 else [instance_color(k) for k in range(len(results))]
+    headlines = [(_headline(result), color) for result, color in zip(results, colors, strict=True)]
+    boxes = []
     for examples in {id(r.examples): r.examples for r in results if r.examples is not None}.values():
         for box, label in zip(examples.boxes_xyxy, examples.labels, strict=True):
-            _dashed_box(draw, box, POSITIVE_COLOR if label else NEGATIVE_COLOR, line + 1)
+            boxes.append((box, POSITIVE_COLOR if label else NEGATIVE_COLOR))
+    return draw_marks(pixels, _objects(results), headlines, boxes)
+
+
+def draw_marks(
+    pixels: npt.NDArray[np.uint8],
+    marks: Sequence[Mark],
+    headlines: Sequence[tuple[str, Color]] = (),
+    dashed_boxes: Sequence[tuple[Sequence[float], Color]] = (),
+) -> Image.Image:
+    """Draw masks and boxes on a picture.
+
+    Args:
+        pixels: (H, W, 3) RGB; not changed.
+        marks: the first ones lie on top.
+        headlines: lines in the upper left corner.
+        dashed_boxes: x0, y0, x1, y1 in pixels.
+
+    Returns:
+        RGB, of the same size. Small pictures get no words, which would hide what they name.
+    """
+    line = max(1, round(min(pixels.shape[:2]) / 250))
+    canvas = Image.fromarray(_paint(pixels, marks, line))
+    draw = ImageDraw.Draw(canvas)
+    for mark in reversed(marks):
+        if mark.mask is None:
+            _solid_box(draw, mark.box, mark.color, line + 1)
+    for box, color in dashed_boxes:
+        _dashed_box(draw, box, color, line + 1)
     if min(canvas.size) >= SMALLEST_LABELLED_SIDE:
-        _write(draw, canvas.size, drawn, [_headline(result) for result in results], results)
+        _write(draw, canvas.size, marks, headlines)
     return canvas
 
 
@@ -92,23 +119,23 @@ def instance_color(index: int) -> Color:
     return round(255 * r), round(255 * g), round(255 * b)
 
 
-def _objects(results: Sequence[Result]) -> list[_Drawn]:
+def _objects(results: Sequence[Result]) -> list[Mark]:
     drawn = []
     for k, result in enumerate(results):
         for i, (mask, box, score) in enumerate(zip(result.masks, result.boxes, result.scores, strict=True)):
             x0, y0, x1, y1 = (float(value) for value in box)
             drawn.append(
-                _Drawn(mask, (x0, y0, x1, y1), instance_color(i if len(results) == 1 else k), f"{score:.2f}")
+                Mark(mask, (x0, y0, x1, y1), instance_color(i if len(results) == 1 else k), f"{score:.2f}")
             )
     return drawn
 
 
-def _paint(pixels: npt.NDArray[np.uint8], drawn: Sequence[_Drawn], line: int) -> npt.NDArray[np.uint8]:
+def _paint(pixels: npt.NDArray[np.uint8], drawn: Sequence[Mark], line: int) -> npt.NDArray[np.uint8]:
     """Fill and outline every mask; the best scores come last, so that they lie on top."""
     canvas = pixels.copy()
     for item in reversed(drawn):
-        window = _window(item.mask, line)
-        if window is None:
+        window = None if item.mask is None else _window(item.mask, line)
+        if item.mask is None or window is None:
             continue
         rows, columns = window
         mask, patch = item.mask[rows, columns], canvas[rows, columns]
@@ -145,6 +172,14 @@ def _dilated(mask: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
     return ~_eroded(~mask, steps)
 
 
+def _solid_box(draw: ImageDraw.ImageDraw, box: Sequence[float], color: Color, line: int) -> None:
+    x0, y0, x1, y1 = (round(float(value)) for value in box)
+    corners = (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1))
+    # A dark rim on either side, as around masks.
+    draw.rectangle((x0 - 1, y0 - 1, corners[2] + 1, corners[3] + 1), outline=(20, 20, 20), width=line + 2)
+    draw.rectangle(corners, outline=color, width=line)
+
+
 def _dashed_box(draw: ImageDraw.ImageDraw, box: Sequence[float], color: Color, line: int) -> None:
     x0, y0, x1, y1 = (float(value) for value in box)
     dash = 4.0 * line
@@ -165,17 +200,15 @@ def _dashed_box(draw: ImageDraw.ImageDraw, box: Sequence[float], color: Color, l
 def _write(
     draw: ImageDraw.ImageDraw,
     size: tuple[int, int],
-    drawn: Sequence[_Drawn],
-    headlines: Sequence[str],
-    results: Sequence[Result],
+    drawn: Sequence[Mark],
+    headlines: Sequence[tuple[str, Color]],
 ) -> None:
     """Headlines first, then labels around them, best first; a label that finds no free place is left out."""
     font_size = min(28, max(10, round(max(size) / 55)))
     font = ImageFont.load_default(font_size)
     taken: list[tuple[float, float, float, float]] = []
     y = 4.0
-    for k, headline in enumerate(headlines):
-        color = (255, 255, 255) if len(results) == 1 else instance_color(k)
+    for headline, color in headlines:
         text = _fitting(draw, headline, font, size[0] - 8)
         pill = _pill(draw, (4.0, y), text, font, (25, 25, 25), color)
         taken.append(pill)
@@ -183,6 +216,8 @@ def _write(
     if len(drawn) > 1:
         font = ImageFont.load_default(max(9, font_size - 2))
     for item in drawn:
+        if not item.label:
+            continue
         width, height = _pill_size(draw, item.label, font)
         for place in _places(item, width, height, size):
             if not any(_overlap((*place, place[0] + width, place[1] + height), other) for other in taken):
@@ -190,7 +225,7 @@ def _write(
                 break
 
 
-def _places(item: _Drawn, width: float, height: float, size: tuple[int, int]) -> list[tuple[float, float]]:
+def _places(item: Mark, width: float, height: float, size: tuple[int, int]) -> list[tuple[float, float]]:
     """Where a label may go, best first: on the upper edge of its box, inside, in the middle, below."""
     x0, y0, x1, y1 = item.box
     wanted = [

@@ -28,7 +28,10 @@ def encode_masks(masks: NDArray[np.bool_]) -> list[Rle]:
 
 
 def region_iou(
-    predicted: Sequence[Rle] | NDArray[Any], target: Sequence[Rle] | NDArray[Any], kind: RegionKind
+    predicted: Sequence[Rle] | NDArray[Any],
+    target: Sequence[Rle] | NDArray[Any],
+    kind: RegionKind,
+    crowd: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """IoU of every prediction with every target, as pycocotools computes it.
 
@@ -36,6 +39,8 @@ def region_iou(
         predicted: P regions: RLEs or (P, H, W) bool for masks, (P, 4) x0 y0 x1 y1 in pixels for boxes.
         target: G regions in the same form.
         kind: "masks" or "boxes".
+        crowd: (G,), targets that stand for many objects: the intersection is then divided by the area of the
+            prediction instead of the union. None for none.
 
     Returns:
         (P, G) in 0..1.
@@ -50,8 +55,8 @@ def region_iou(
         sizes = {tuple(rle["size"]) for rle in (*first, *second)}
         if len(sizes) > 1:
             raise DataError(f"masks to compare have different sizes (height, width): {sorted(sizes)}")
-    crowd = [0] * len(second)  # 1 would divide by the prediction's area instead of the union
-    return np.asarray(coco_mask.iou(first, second, crowd), dtype=np.float64)
+    is_crowd = [0] * len(second) if crowd is None else [int(flag) for flag in crowd]
+    return np.asarray(coco_mask.iou(first, second, is_crowd), dtype=np.float64)
 
 
 def _as_coco(regions: Sequence[Rle] | NDArray[Any], kind: RegionKind) -> Any:
