@@ -48,24 +48,30 @@ def load(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     resolution: int | None = None,
+    geometry_from: str | os.PathLike[str] | None = None,
 ) -> Segmenter:
     """Load a model by its name.
 
     Args:
         name: an embedded model ("nano"), the path of a model, or a Hugging Face repository ("owner/name").
+            A path may lead to a folder of ours or of `transformers`, or to a file of SAM 3, EfficientSAM3 or
+            SAM3-LiteText weights; what it is, is told from its contents.
         device: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (bfloat16 on CUDA where it is native, else float32), "float32", "bfloat16", "float16".
         resolution: side in pixels of the square that images are stretched to; None: what the model was
             trained at.
+        geometry_from: another model, from which parts are taken that this one's file lacks: some files of
+            EfficientSAM3 come without the geometry encoder, which is that of SAM 3.
 
     Raises:
         ModelNotFoundError: no model has this name.
-        CheckpointError: its weights are damaged, or in a layout that cannot be read.
+        CheckpointError: its weights are damaged, incomplete, or in a layout that cannot be read.
         OptionError: an impossible device, dtype or resolution.
     """
     chosen = choose_device(device)
     number_type = choose_dtype(dtype, chosen)
-    detector, tokenizer, config = load_checkpoint(find_model(name))
+    others = None if geometry_from is None else find_model(geometry_from)
+    detector, tokenizer, config = load_checkpoint(find_model(name), others)
     return Segmenter(detector, tokenizer, config, device=chosen, dtype=number_type, resolution=resolution)
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from conceptseg.checkpoints.folder import assign_weights
-from conceptseg.checkpoints.huggingface import HUGGING_FACE, config_from_huggingface, from_huggingface
+from conceptseg.checkpoints.huggingface import HUGGING_FACE, from_huggingface
+from conceptseg.checkpoints.huggingface_config import config_from_huggingface
 from conceptseg.errors import CheckpointError, ConfigError
 from conceptseg.models.build import build_detector
 from conceptseg.models.presets import PRESETS
@@ -18,34 +19,9 @@ from tests.models.tiny import tiny_config, tiny_detector
 
 def foreign_state() -> dict[str, Tensor]:
     """A tiny detector of ours under foreign names: the table read backwards."""
-    state: dict[str, Tensor] = {}
-    for name, value in tiny_detector().state_dict().items():
-        if "exemplar_encoder.point_" in name:
-            continue
-        for rule in HUGGING_FACE.rules:
-            values = _match(rule.ours, name)
-            if values is not None:
-                value = value.flatten(1, 2) if name == "vision_encoder.position_embedding" else value
-                theirs = [_fill(t, values) for t in rule.theirs]
-                state |= dict(zip(theirs, value.chunk(len(theirs)), strict=True))
-                break
-        else:
-            raise AssertionError(f"no rule makes {name}")
+    state, homeless = HUGGING_FACE.back(tiny_detector().state_dict())
+    assert all(name.startswith("exemplar_encoder.point_") for name in homeless)
     return state
-
-
-def _match(pattern: str, name: str) -> dict[str, str] | None:
-    import re
-
-    expression = re.escape(pattern).replace(r"\{i\}", r"(?P<i>\d+)").replace(r"\{p\}", r"(?P<p>weight|bias)")
-    match = re.fullmatch(expression, name)
-    return match.groupdict() if match else None
-
-
-def _fill(name: str, values: dict[str, str]) -> str:
-    for placeholder, value in values.items():
-        name = name.replace(f"{{{placeholder}}}", value)
-    return name
 
 
 def test_every_parameter_of_ours_comes_back_and_point_projections_are_zero() -> None:

@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from conceptseg.checkpoints.key_table import KeyTable, first_few, position_grid, rename, stack
+from conceptseg.checkpoints.key_table import (
+    KeyTable,
+    Known,
+    first_few,
+    position_grid,
+    position_grid_with_class,
+    rename,
+    stack,
+    transpose,
+)
 from conceptseg.errors import CheckpointError
 
 TABLE = KeyTable(
@@ -18,9 +27,10 @@ TABLE = KeyTable(
         position_grid("table", "positions"),
         rename("alias.{p}", "scoring.{p}"),
     ),
-    unused=("layers.{i}.freqs",),
+    known=(Known("layers.{i}.freqs", "computed"), Known("spare.*", "spare", carried=True)),
     prefixes=("model.",),
-    foreign_parts=("tracker.",),
+    wrappers=("wrapped.",),
+    foreign_parts={"tracker.": "another network"},
 )
 
 
@@ -112,3 +122,55 @@ def test_the_given_state_is_not_changed() -> None:
 def test_first_few_counts_the_rest() -> None:
     assert first_few(["a"]) == "a"
     assert first_few(["a", "b", "c", "d"], count=2) == "a, b and 2 more"
+
+
+def test_a_plan_says_what_is_skipped_and_why_and_what_is_carried_along() -> None:
+    keys = ("model.head.bias", "model.layers.3.freqs", "tracker.a", "tracker.b", "model.spare.x.y")
+    plan = TABLE.plan(keys)
+    assert plan.skipped == {
+        "another network": ["tracker.a", "tracker.b"],
+        "computed": ["model.layers.3.freqs"],
+    }
+    assert plan.carried == {"model.spare.x.y": "unused.spare.x.y"}
+    assert plan.prefix == "model."
+
+
+def test_a_wrapper_is_left_out_of_names_wherever_it_stands() -> None:
+    assert set(TABLE.translate(tensors("wrapped.head.bias", "layers.1.wrapped.fc1.bias"))) == {
+        "scoring.bias",
+        "blocks.1.mlp.0.bias",
+    }
+
+
+def test_the_way_back_gives_the_same_names_and_values() -> None:
+    state = tensors("head.weight", "layers.1.fc1.bias", *(f"layers.0.{part}.bias" for part in "qkv"))
+    state["table"] = torch.rand(1, 9, 2)
+    back, homeless = TABLE.back(TABLE.translate(state))
+    assert homeless == []
+    assert set(back) == set(state)
+    assert all(torch.equal(back[name], value) for name, value in state.items())
+
+
+def test_what_was_carried_along_goes_back_and_what_has_no_place_is_named() -> None:
+    back, homeless = TABLE.back(tensors("unused.spare.x", "unused.other", "elsewhere.weight"))
+    assert set(back) == {"spare.x"}
+    assert homeless == ["unused.other", "elsewhere.weight"]
+
+
+def test_a_transposed_matrix_is_transposed_again_on_the_way_back() -> None:
+    table = KeyTable("Test", (transpose("theirs", "ours"),))
+    matrix = torch.rand(2, 3)
+    ours = table.translate({"theirs": matrix})
+    assert torch.equal(ours["ours"], matrix.t())
+    assert torch.equal(table.back(ours)[0]["theirs"], matrix)
+
+
+def test_the_slot_of_a_class_token_comes_back_and_is_zero_when_there_was_none() -> None:
+    rules = position_grid_with_class("table", "grid", "unused.slot")
+    table = KeyTable("Test", rules)
+    given = torch.rand(1, 10, 2)
+    made = {piece.ours: piece.make({"table": given}, "Test") for piece in table.plan(["table"]).pieces}
+    assert made["unused.slot"].shape == (1, 1, 2)
+    assert torch.equal(table.back(made)[0]["table"], given)
+    del made["unused.slot"]
+    assert not table.back(made)[0]["table"][:, 0].any()

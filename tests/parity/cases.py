@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from conceptseg.checkpoints.folder import assign_weights
-from conceptseg.checkpoints.huggingface import config_from_huggingface, from_huggingface
+from conceptseg.checkpoints.huggingface import from_huggingface
+from conceptseg.checkpoints.huggingface_config import config_from_huggingface
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.build import build_detector
 from conceptseg.models.detector import Detector, DetectorOutput
@@ -136,7 +137,14 @@ def tiny_pair(vit_eps: float = 1e-5, seed: int = 0) -> tuple[Any, Detector]:
 
 @torch.no_grad()
 def randomise(model: torch.nn.Module, seed: int) -> None:
-    """Give every parameter and every stored buffer a random value.
+    """Give every parameter and every stored buffer a random value."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in model.state_dict().items():
+        value.copy_(random_value(name, value.shape, generator))
+
+
+def random_value(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """A random tensor for a key of `transformers`' Sam3Model.
 
     Sizes keep activations near one, and attention sharp enough for every token and every position to matter.
     """
@@ -148,22 +156,19 @@ def randomise(model: torch.nn.Module, seed: int) -> None:
         "presence_token.weight",
     )
     sharpened = ("q_proj", "query_proj", "box_head.layer3", "presence_head.layer3")
-    generator = torch.Generator().manual_seed(seed)
-    for name, value in model.state_dict().items():
-        noise = torch.randn(value.shape, generator=generator)
-        if value.dim() > 1:
-            fan_in = 1 if name.endswith(tables) else value[0].numel()
-            gain = 3.0 if any(word in name for word in sharpened) else 1.0
-            value.copy_(noise * gain * fan_in**-0.5)
-        else:
-            value.copy_(noise * 0.3 + (1.0 if "norm" in name and name.endswith("weight") else 0.0))
+    noise = torch.randn(shape, generator=generator)
+    if len(shape) > 1:
+        fan_in = 1 if name.endswith(tables) else shape[1:].numel()
+        gain = 3.0 if any(word in name for word in sharpened) else 1.0
+        return noise.mul_(gain).mul_(fan_in**-0.5)
+    return noise.mul_(0.3).add_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
 
 
 @torch.no_grad()
 def run_transformers(model: Any, case: Case) -> dict[str, Tensor]:
     """Outputs by name, laid out as ours are."""
     token_ids, boxes = case.token_ids(), case.padded_boxes()
-    with _memory_of(model) as caught:
+    with memory_of(model) as caught:
         output = model(
             pixel_values=case.pixels(),
             input_ids=token_ids,
@@ -171,13 +176,18 @@ def run_transformers(model: Any, case: Case) -> dict[str, Tensor]:
             input_boxes=None if boxes is None else boxes[0],
             input_boxes_labels=None if boxes is None else boxes[1],
         )
+    return theirs_by_name(output, caught[0])
+
+
+def theirs_by_name(output: Any, memory: Tensor) -> dict[str, Tensor]:
+    """What `transformers`' model gave, and what `memory_of` caught, laid out as `by_name` does ours."""
     return {
         "class logits": output.pred_logits.t(),
         "boxes": output.pred_boxes.transpose(0, 1),
         "presence logits": output.presence_logits[:, 0],
         "semantic logits": output.semantic_seg,
         "mask logits": output.pred_masks,
-        "memory": caught[0].transpose(0, 1),
+        "memory": memory.transpose(0, 1),
         "reference boxes": output.decoder_reference_boxes.transpose(1, 2),
     }
 
@@ -218,7 +228,7 @@ def differences(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str,
 
 
 @contextmanager
-def _memory_of(model: Any) -> Iterator[list[Tensor]]:
+def memory_of(model: Any) -> Iterator[list[Tensor]]:
     """Catch what the fusion encoder hands on."""
     caught: list[Tensor] = []
     hook = model.detr_encoder.register_forward_hook(lambda *call: caught.append(call[-1].last_hidden_state))

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from conceptseg.checkpoints.huggingface import config_from_huggingface, from_huggingface
+from conceptseg.checkpoints.huggingface import from_huggingface
+from conceptseg.checkpoints.huggingface_config import config_from_huggingface
 from conceptseg.models.build import build_detector
 from conceptseg.models.detector import Detector
 from conceptseg.models.presets import PRESETS

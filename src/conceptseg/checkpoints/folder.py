@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from conceptseg.checkpoints.atomic_write import replacing, write_text
+from conceptseg.checkpoints.checkpoint import Checkpoint, Part, assign, build_empty, check_fit
+from conceptseg.checkpoints.key_table import Piece, rename
+from conceptseg.checkpoints.report import KeyReport, group
+from conceptseg.checkpoints.safetensors_file import open_safetensors
+from conceptseg.checkpoints.weights import Weights
 from conceptseg.errors import CheckpointError, ConfigError
-from conceptseg.models.build import build_detector
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector
 from conceptseg.models.text.tokenizer import Tokenizer
@@ -20,6 +24,7 @@ from conceptseg.models.text.tokenizer import Tokenizer
 FORMAT = "conceptseg"
 FORMAT_VERSION = 1
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+UNUSED_FILE = "unused.safetensors"  # what only the way back to another layout needs
 
 
 def save_model_folder(
@@ -44,8 +49,7 @@ def save_model_folder(
         save_file(state, path, metadata={"format": "pt"})
     with replacing(folder / "tokenizer.json") as path:
         tokenizer.save(path)
-    values = {"format": FORMAT, "version": FORMAT_VERSION, **config.to_dict()}
-    write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")
+    write_config(folder / "config.json", config)
 
 
 def load_model_folder(folder: str | Path) -> tuple[Detector, Tokenizer, ModelConfig]:
@@ -54,28 +58,47 @@ def load_model_folder(folder: str | Path) -> tuple[Detector, Tokenizer, ModelCon
     Raises:
         CheckpointError: a file is missing or damaged, or the weights do not fit the config.
     """
-    folder = Path(folder)
+    checkpoint = open_model_folder(Path(folder))
+    return checkpoint.load(), checkpoint.tokenizer(), checkpoint.config
+
+
+def open_model_folder(folder: Path) -> Checkpoint:
+    """Check a model folder and read its config; its weights are read when they are asked for.
+
+    Raises:
+        CheckpointError: as `load_model_folder`.
+    """
     for name in FILES:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} is no model folder: it has no {name} (needs {', '.join(FILES)})")
     config = read_config(folder / "config.json")
-    tokenizer = Tokenizer.load(folder / "tokenizer.json", config.architecture.text.context_length)
-    if tokenizer.vocab_size > config.architecture.text.vocab_size:
-        raise CheckpointError(
-            f"{folder}/tokenizer.json has {tokenizer.vocab_size} tokens, the text encoder knows "
-            f"{config.architecture.text.vocab_size}"
-        )
-    try:
-        state = load_file(folder / "model.safetensors")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"cannot read {folder}/model.safetensors: {error}; is the file complete?"
-        ) from error
-    # Built without memory, then given the tensors that were read: no time goes into random weights.
-    with torch.device("meta"):
-        detector = build_detector(config.architecture)
-    assign_weights(detector, state, str(folder))
-    return detector.eval(), tokenizer, config
+    weights = open_safetensors(folder / "model.safetensors")
+    unused = open_safetensors(folder / UNUSED_FILE) if (folder / UNUSED_FILE).is_file() else Weights({})
+    detector = build_empty(config.architecture)
+    check_fit(
+        {name: tensor.shape for name, tensor in detector.state_dict().items()},
+        {name: tensor.shape for name, tensor in weights.items()},
+        f"the weights of {folder} do not fit its config",
+    )
+    return Checkpoint(
+        source=str(folder),
+        config=config,
+        report=KeyReport(
+            layout="conceptseg model folder",
+            read=group("network", weights.values()),
+            carried=group("not used, kept for the way back", unused.values()) if unused else None,
+        ),
+        parts=[Part(weights, FORMAT, [Piece(name, rename(name, name), (name,)) for name in weights])],
+        carried=lambda: dict(unused),
+        tokenizer_path=folder,
+        detector=detector,
+    )
+
+
+def write_config(path: Path, config: ModelConfig) -> None:
+    """Write a `config.json` of ours."""
+    values = {"format": FORMAT, "version": FORMAT_VERSION, **config.to_dict()}
+    write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -95,38 +118,20 @@ def read_config(path: Path) -> ModelConfig:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def assign_weights(detector: Detector, state: dict[str, Tensor], source: str) -> None:
+def assign_weights(detector: Detector, state: Mapping[str, Tensor], source: str) -> None:
     """Put tensors into a detector, strictly; float32 ones are taken over, not copied.
 
     Raises:
         CheckpointError: keys are missing or unexpected, or shapes differ; names the first few.
     """
-    wanted = detector.state_dict()
-    missing = sorted(set(wanted) - set(state))
-    unexpected = sorted(set(state) - set(wanted))
-    if missing or unexpected:
-        parts = [_first_few("missing", missing), _first_few("unexpected", unexpected)]
-        raise CheckpointError(
-            f"the weights of {source} do not fit its config: {'; '.join(p for p in parts if p)}"
-        )
-    for name, value in state.items():
-        if value.shape != wanted[name].shape:
-            shape, expected = tuple(value.shape), tuple(wanted[name].shape)
-            raise CheckpointError(f"{source}: {name} has shape {shape}, the config asks for {expected}")
-    detector.load_state_dict(
-        {n: v.float() if v.is_floating_point() else v for n, v in state.items()}, assign=True
+    check_fit(
+        {name: tensor.shape for name, tensor in detector.state_dict().items()},
+        {name: tensor.shape for name, tensor in state.items()},
+        f"the weights of {source} do not fit its config",
     )
-    for parameter in detector.parameters():
-        parameter.requires_grad_(True)
+    assign(detector, {n: v.float() if v.is_floating_point() else v for n, v in state.items()})
 
 
 def _on_disk(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     value = value.detach().cpu().contiguous()
     return value.to(dtype) if dtype is not None and value.is_floating_point() else value
-
-
-def _first_few(what: str, names: list[str], count: int = 3) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return f"{len(names)} {what} ({', '.join(names[:count])}{more})"

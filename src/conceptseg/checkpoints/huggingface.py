@@ -1,31 +1,28 @@
-"""The layout of `transformers` (Sam3Model, Sam3Config): key table and config translation.
+"""The layout of `transformers` (Sam3Model, Sam3LiteTextModel): key tables.
 
-Left alone: the CLIP text projection, which nothing in the detector reads, and the tracker that lies beside
-the detector in the released video files. Not there: the point projections of the exemplar encoder, which
-`transformers` dropped; they become zeros, so that a point is no more than its label.
+Not there: the point projections of the exemplar encoder, which `transformers` dropped; they become zeros, so
+that a point is no more than its label. The tracker that lies beside the detector in the released video files
+is left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor
 
-from conceptseg.checkpoints.key_table import KeyTable, Rule, first_few, position_grid, rename, stack
-from conceptseg.errors import CheckpointError, ConfigError
-from conceptseg.models.config import (
-    DecoderConfig,
-    DetectorConfig,
-    ExemplarConfig,
-    FusionConfig,
-    MaskHeadConfig,
-    NeckConfig,
-    ScoringConfig,
-    TextConfig,
-    ViTConfig,
+from conceptseg.checkpoints.key_table import (
+    KeyTable,
+    Known,
+    Rule,
+    first_few,
+    position_grid,
+    rename,
+    stack,
+    transpose,
 )
+from conceptseg.checkpoints.mobileclip import POOLED, huggingface_mobileclip_rules
+from conceptseg.errors import CheckpointError
 
 QKV = ("q_proj", "k_proj", "v_proj")
 
@@ -157,17 +154,34 @@ MASK_HEAD = (
     rename("mask_decoder.semantic_projection.{p}", "mask_head.semantic_projection.{p}"),
 )
 
+SHARED = (*VISION, *EXEMPLARS, *FUSION, *DECODER, *SCORING, *MASK_HEAD)
+PREFIX = "detector_model."  # before every key of the detector in files that hold the video model
+OTHER_NETWORKS = {"tracker_model.": "video tracker", "tracker_neck.": "neck of the video tracker"}
+POINTS = "exemplar_encoder.point_"  # begins our names of what this layout does not have
+LITE_TEXT_MARK = "text_encoder.embeddings.token_embedding.weight"
+
 HUGGING_FACE = KeyTable(
     layout="Hugging Face",
-    rules=(*VISION, *TEXT, *EXEMPLARS, *FUSION, *DECODER, *SCORING, *MASK_HEAD),
-    unused=("text_encoder.text_projection.weight", f"{_TEXT}.embeddings.position_ids"),
-    prefixes=("detector_model.",),
-    foreign_parts=("tracker_model.", "tracker_neck."),
+    rules=(*TEXT, transpose("text_encoder.text_projection.weight", POOLED), *SHARED),
+    known=(Known(f"{_TEXT}.embeddings.position_ids", "numbers of positions, which are computed"),),
+    prefixes=(PREFIX,),
+    foreign_parts=OTHER_NETWORKS,
+)
+LITE_TEXT = KeyTable(
+    layout="Hugging Face LiteText",
+    rules=(*huggingface_mobileclip_rules(), *SHARED),
+    prefixes=(PREFIX,),
+    foreign_parts=OTHER_NETWORKS,
 )
 
 
+def huggingface_table(keys: Iterable[str]) -> KeyTable:
+    """Of the two, the one whose text encoder these keys have."""
+    return LITE_TEXT if {LITE_TEXT_MARK, f"{PREFIX}{LITE_TEXT_MARK}"} & set(keys) else HUGGING_FACE
+
+
 def from_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a `transformers` Sam3Model, or of a video model's detector -> a state dict of ours.
+    """Weights of a `transformers` model, or of a video model's detector -> a state dict of ours.
 
     Give the result to `folder.assign_weights`, which refuses it unless every parameter of the detector is
     there.
@@ -175,145 +189,23 @@ def from_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: a key is unknown, or a tensor is missing or does not fit.
     """
-    ours = HUGGING_FACE.translate(state)
+    ours = huggingface_table(state).translate(state)
+    return ours | point_projections(ours)
+
+
+def point_projections(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Zeros in place of what this layout does not hold.
+
+    Raises:
+        CheckpointError: there is no exemplar encoder to which they would belong.
+    """
     like = ours.get("exemplar_encoder.input_projection.weight")
     if like is None:
         wanted = [rule.theirs[0] for rule in EXEMPLARS]
         raise CheckpointError(f"the weights hold no exemplar encoder; expected {first_few(wanted)}")
     width = like.shape[0]
+    zeros = {}
     for name, inputs in (("point_coordinates", 2), ("point_features", width), ("point_position", width)):
-        ours[f"exemplar_encoder.{name}.weight"] = torch.zeros(
-            width, inputs, dtype=like.dtype, device=like.device
-        )
-        ours[f"exemplar_encoder.{name}.bias"] = torch.zeros(width, dtype=like.dtype, device=like.device)
-    return ours
-
-
-# What `transformers` assumes where a config says nothing. A text config that is given in part is filled up
-# from CLIP's.
-_VISION_DEFAULTS = {
-    "hidden_size": 1024,
-    "intermediate_size": 4736,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 16,
-    "patch_size": 14,
-    "window_size": 24,
-    "global_attn_indexes": [7, 15, 23, 31],
-    "pretrain_image_size": 336,
-}
-_SAM3_TEXT_DEFAULTS = {
-    "vocab_size": 49408,
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "max_position_embeddings": 32,
-    "hidden_act": "gelu",
-}
-_CLIP_TEXT_DEFAULTS = {
-    "vocab_size": 49408,
-    "hidden_size": 512,
-    "intermediate_size": 2048,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "max_position_embeddings": 77,
-    "hidden_act": "quick_gelu",
-}
-_LAYER_DEFAULTS = {"hidden_size": 256, "intermediate_size": 2048, "num_attention_heads": 8, "dropout": 0.1}
-
-
-def config_from_huggingface(config: Mapping[str, Any]) -> DetectorConfig:
-    """A Sam3Config (or a Sam3VideoConfig, of which the detector is taken), as a mapping -> our architecture.
-
-    The norms of the released trunk were trained with an epsilon of 1e-5, and run with it here; `transformers`
-    says 1e-6.
-
-    Raises:
-        ConfigError: the config asks for something that this network cannot be.
-    """
-    if config.get("detector_config"):
-        config = config["detector_config"]
-    vision = config.get("vision_config") or {}
-    backbone = {**_VISION_DEFAULTS, **(vision.get("backbone_config") or {})}
-    text: dict[str, Any] = {**_SAM3_TEXT_DEFAULTS}
-    if config.get("text_config"):
-        text = {**_CLIP_TEXT_DEFAULTS, **config["text_config"]}
-    exemplar, fusion, decoder, mask_head = (
-        {**_LAYER_DEFAULTS, **(config.get(f"{part}_config") or {})}
-        for part in ("geometry_encoder", "detr_encoder", "detr_decoder", "mask_decoder")
-    )
-    width = vision.get("fpn_hidden_size", 256)
-    for name, part in (("geometry_encoder", exemplar), ("detr_encoder", fusion), ("detr_decoder", decoder)):
-        _only_value(f"{name}_config.hidden_size", part["hidden_size"], width)
-        _only_value(f"{name}_config.hidden_act", part.get("hidden_act", "relu"), "relu")
-    _only_value("mask_decoder_config.hidden_size", mask_head["hidden_size"], width)
-    _only_value("text_config.hidden_act", text["hidden_act"], "gelu")
-    _only_value("text_config.layer_norm_eps", text.get("layer_norm_eps", 1e-5), 1e-5)
-    return DetectorConfig(
-        width=width,
-        vision=_trunk(backbone),
-        neck=NeckConfig(scales=tuple(float(s) for s in vision.get("scale_factors") or (4.0, 2.0, 1.0, 0.5))),
-        text=TextConfig(
-            vocab_size=text["vocab_size"],
-            context_length=text["max_position_embeddings"],
-            width=text["hidden_size"],
-            depth=text["num_hidden_layers"],
-            heads=text["num_attention_heads"],
-            mlp_width=text["intermediate_size"],
-        ),
-        exemplar=ExemplarConfig(
-            layers=exemplar.get("num_layers", 3), roi_size=exemplar.get("roi_size", 7), **_layer(exemplar)
-        ),
-        fusion=FusionConfig(layers=fusion.get("num_layers", 6), **_layer(fusion)),
-        decoder=DecoderConfig(
-            layers=decoder.get("num_layers", 6), queries=decoder.get("num_queries", 200), **_layer(decoder)
-        ),
-        scoring=ScoringConfig(mlp_width=decoder["intermediate_size"], dropout=decoder["dropout"]),
-        mask_head=MaskHeadConfig(
-            heads=mask_head["num_attention_heads"],
-            upsampling_stages=mask_head.get("num_upsampling_stages", 3),
-        ),
-    )
-
-
-def _trunk(backbone: Mapping[str, Any]) -> ViTConfig:
-    _only_value("backbone_config.hidden_act", backbone.get("hidden_act", "gelu"), "gelu")
-    _only_value("backbone_config.layer_norm_eps", backbone.get("layer_norm_eps", 1e-6), 1e-6, 1e-5)
-    _only_value("backbone_config.layer_scale_init_value", backbone.get("layer_scale_init_value"), None)
-    _only_value("backbone_config.num_channels", backbone.get("num_channels", 3), 3)
-    patch = _side("backbone_config.patch_size", backbone["patch_size"])
-    rope = backbone.get("rope_parameters") or {"rope_theta": backbone.get("rope_theta", 10000.0)}
-    return ViTConfig(
-        patch_size=patch,
-        width=backbone["hidden_size"],
-        depth=backbone["num_hidden_layers"],
-        heads=backbone["num_attention_heads"],
-        mlp_width=backbone["intermediate_size"],
-        window=backbone["window_size"],
-        global_blocks=tuple(backbone["global_attn_indexes"]),
-        position_grid=_side("backbone_config.pretrain_image_size", backbone["pretrain_image_size"]) // patch,
-        rope_theta=float(rope.get("rope_theta", 10000.0)),
-    )
-
-
-def _layer(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "heads": part["num_attention_heads"],
-        "mlp_width": part["intermediate_size"],
-        "dropout": float(part["dropout"]),
-    }
-
-
-def _side(name: str, size: Any) -> int:
-    """The side of a square that is written as one number or as two."""
-    if isinstance(size, (list, tuple)):
-        if len(set(size)) != 1:
-            raise ConfigError(f"{name} is {size!r}; only squares are supported")
-        return int(size[0])
-    return int(size)
-
-
-def _only_value(name: str, value: Any, *supported: Any) -> None:
-    if value not in supported:
-        choices = " or ".join(repr(s) for s in supported)
-        raise ConfigError(f"{name} of the Hugging Face config is {value!r}; this network needs {choices}")
+        zeros[f"exemplar_encoder.{name}.weight"] = like.new_zeros(width, inputs)
+        zeros[f"exemplar_encoder.{name}.bias"] = like.new_zeros(width)
+    return zeros

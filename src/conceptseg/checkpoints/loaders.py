@@ -1,54 +1,97 @@
-"""Which layout of weights lies at a path, and who reads it.
-
-Every layout is a row of `LAYOUTS`; the first that recognises the path loads it.
-"""
+"""What lies at a path -> an opened checkpoint, whatever its layout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from conceptseg.checkpoints.folder import FILES, load_model_folder
-from conceptseg.errors import CheckpointError
+from conceptseg.checkpoints.checkpoint import Checkpoint
+from conceptseg.checkpoints.folder import FILES, FORMAT, UNUSED_FILE, open_model_folder
+from conceptseg.checkpoints.foreign import WEIGHT_SUFFIXES, open_foreign
+from conceptseg.checkpoints.huggingface_config import config_from_huggingface, image_size
+from conceptseg.checkpoints.key_table import first_few
+from conceptseg.checkpoints.safetensors_file import INDEX_SUFFIX
+from conceptseg.errors import CheckpointError, ConfigError
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector
 from conceptseg.models.text.tokenizer import Tokenizer
 
 LoadedModel: TypeAlias = "tuple[Detector, Tokenizer, ModelConfig]"
 
-
-@dataclass(frozen=True)
-class Layout:
-    """One way in which models are stored."""
-
-    name: str  # for messages
-    recognises: Callable[[Path], bool]
-    load: Callable[[Path], LoadedModel]
-
-
-def _is_model_folder(path: Path) -> bool:
-    """Any of our files makes it ours to read or to complain about, but a foreign config does not."""
-    if not path.is_dir() or not any((path / name).is_file() for name in FILES):
-        return False
-    config = path / "config.json"
-    return not config.is_file() or b'"format": "conceptseg"' in config.read_bytes()
+# In a folder of `transformers`, the first that is there.
+TRANSFORMERS_FILES = ("model.safetensors", f"model{INDEX_SUFFIX}", "pytorch_model.bin")
+KNOWN = (
+    f"a conceptseg model folder ({', '.join(FILES)}), a Hugging Face folder of sam3 or sam3_lite_text "
+    "(config.json, model.safetensors), or a file of SAM 3, EfficientSAM3 or SAM3-LiteText weights "
+    "(.pt, .pth, .safetensors)"
+)
 
 
-LAYOUTS: list[Layout] = [
-    Layout(f"conceptseg model folder ({', '.join(FILES)})", _is_model_folder, load_model_folder),
-]
-
-
-def load_checkpoint(path: Path) -> LoadedModel:
+def load_checkpoint(path: Path, geometry_from: Path | None = None) -> LoadedModel:
     """Read a model from a file or folder in any known layout; weights as float32 on the CPU.
+
+    Args:
+        path: of the file or folder.
+        geometry_from: another one, from which parts are taken that the first lacks.
 
     Raises:
         CheckpointError: no known layout, or the weights are damaged or do not fit.
     """
-    for layout in LAYOUTS:
-        if layout.recognises(path):
-            return layout.load(path)
-    known = "; ".join(layout.name for layout in LAYOUTS)
-    raise CheckpointError(f"{path} is in no layout that this version reads. It reads: {known}")
+    checkpoint = open_checkpoint(path, geometry_from)
+    tokenizer = checkpoint.tokenizer()  # before gigabytes are read: it may be missing
+    return checkpoint.load(), tokenizer, checkpoint.config
+
+
+def open_checkpoint(path: Path, geometry_from: Path | None = None) -> Checkpoint:
+    """Recognise and check what lies at a path; its weights are read when they are asked for.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+    """
+    base = None if geometry_from is None else open_checkpoint(geometry_from)
+    if not path.is_dir():
+        return open_foreign(path, base)
+    config = _read_config(path / "config.json")
+    if config is not None and config.get("format") == FORMAT:
+        return open_model_folder(path)
+    if config is not None and str(config.get("model_type", "")).startswith("sam3"):
+        weights = [path / name for name in TRANSFORMERS_FILES if (path / name).is_file()]
+        if not weights:
+            raise CheckpointError(f"{path} has a config.json but no {' or '.join(TRANSFORMERS_FILES[:2])}")
+        try:
+            architecture, resolution = config_from_huggingface(config), image_size(config)
+        except (ConfigError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{path}/config.json: {error}") from error
+        return open_foreign(weights[0], base, architecture, resolution)
+    files = _weight_files(path)
+    if len(files) == 1 and config is None and files[0].name != FILES[1]:
+        return open_foreign(files[0], base)
+    if config is None and any((path / name).is_file() for name in FILES):
+        return open_model_folder(path)  # which says what it misses
+    if len(files) == 1:
+        return open_foreign(files[0], base)
+    if files:
+        names = [file.name for file in files]
+        raise CheckpointError(
+            f"{path} holds {len(files)} files of weights ({first_few(names)}); give one of them"
+        )
+    raise CheckpointError(f"{path} is in no layout that this version reads. It reads {KNOWN}")
+
+
+def _read_config(path: Path) -> dict[str, Any] | None:
+    """A `config.json` of any program; None when there is none."""
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is no config: it holds a {type(config).__name__}")
+    return config
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    names = sorted(entry for entry in folder.iterdir() if entry.name.endswith(WEIGHT_SUFFIXES))
+    return [entry for entry in names if entry.is_file() and entry.name != UNUSED_FILE]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, cast
 import typer
 
 import conceptseg
-from conceptseg.cli import demo, models, scenes, segment, train
+from conceptseg.cli import convert, data, demo, evaluate, models, scenes, segment, train
 from conceptseg.cli.help import examples, show_help
 from conceptseg.cli.interrupted import Interrupted
 from conceptseg.errors import ConceptSegError
@@ -38,8 +38,11 @@ app = typer.Typer(
 demo.register(app)
 segment.register(app)
 models.register(app)
+convert.register(app)
 scenes.register(app)
+data.register(app)
 train.register(app)
+evaluate.register(app)
 
 
 @app.callback(invoke_without_command=True)

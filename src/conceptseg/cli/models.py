@@ -10,9 +10,12 @@ from conceptseg.cli.console import print_json, print_table
 from conceptseg.cli.help import examples
 
 if TYPE_CHECKING:
-    from conceptseg.segmenter import Segmenter
+    from conceptseg.models.config import ConvNetConfig, StudentConfig, ViTConfig
 
-ANYTHING_ELSE = "or the path of a model folder, or a Hugging Face repository such as owner/name"
+ANYTHING_ELSE = (
+    "or the path of a model folder or of a file of SAM 3, EfficientSAM3 or SAM3-LiteText weights, or a "
+    "Hugging Face repository such as owner/name"
+)
 PROMPTS = ["text", "boxes, positive and negative", "exemplars from other images"]
 
 
@@ -26,7 +29,7 @@ def register(app: typer.Typer) -> None:
     group.callback()(list_models)
     group.command(
         "info",
-        epilog=examples("conceptseg models info nano", "conceptseg models info runs/nano/model --json"),
+        epilog=examples("conceptseg models info nano", "conceptseg models info sam3.pt --json"),
     )(info)
     app.add_typer(group, name="models")
 
@@ -38,9 +41,8 @@ def list_models(
     if context.invoked_subcommand is not None:
         return
     from conceptseg.hub import available_models
-    from conceptseg.segmenter import load
 
-    models = {name: describe(load(name, device="cpu")) for name in available_models()}
+    models = {name: describe(name) for name in available_models()}
     if as_json:
         print_json({"embedded": models, "else": ANYTHING_ELSE})
         return
@@ -59,46 +61,67 @@ def info(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Embedded name, path, or Hugging Face repository.")
     ],
+    geometry_from: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Where parts come from that the model's file lacks."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Describe one model.
 
-    Parameters of each part, what it can be asked, how it reads presence, licence and provenance.
+    Parameters of each part, what it can be asked, how it reads presence, licence and provenance; and for the
+    files of other programs which tensors were found, which were skipped, and why.
     """
-    from conceptseg.segmenter import load
-
-    description = describe(load(model, device="cpu"))
+    description = describe(model, geometry_from)
     if as_json:
         print_json(description)
         return
+    from conceptseg.checkpoints.report import report_lines
+
     presence = description["presence"]
     parts = description["parameters"]
+    provenance = dict(description["provenance"])
+    came_as = provenance.pop("weights", None)  # of a folder that was converted
     rows = [
         ("name", description["name"]),
         ("parameters", f"{parts['all']:,}"),
         *((f"  {part.replace('_', ' ')}", f"{count:,}") for part, count in parts.items() if part != "all"),
+        ("encoders", f"{description['vision']}; {description['text']}"),
         ("resolution", f"{description['resolution']} px, a multiple of {description['stride']}"),
         ("prompts", "; ".join(description["prompts"])),
         ("presence", presence["mode"]),
         ("  calibration", f"scale {presence['scale']:g}, offset {presence['offset']:g}"),
+        *report_lines(description["weights"]),
+        *([("  converted from", came_as["layout"])] if came_as else []),
         ("licence", description["licence"]),
-        *((f"  {key}", _plain(value)) for key, value in description["provenance"].items()),
+        *((f"  {key}", _plain(value)) for key, value in provenance.items()),
     ]
     print_table(["what", model], rows)
 
 
-def describe(segmenter: Segmenter) -> dict[str, Any]:
-    """Everything that `models info` says, ready for JSON."""
-    config = segmenter.config
+def describe(model: str, geometry_from: str | None = None) -> dict[str, Any]:
+    """Everything that `models info` says, ready for JSON. Reads no more of the weights than the fingerprint
+    needs.
+    """
+    from conceptseg.checkpoints.loaders import open_checkpoint
+    from conceptseg.exemplar import model_fingerprint
+    from conceptseg.hub import find_model
+
+    others = None if geometry_from is None else find_model(geometry_from)
+    checkpoint = open_checkpoint(find_model(model), others)
+    config, detector = checkpoint.config, checkpoint.load()
     parts = {
         name: sum(parameter.numel() for parameter in part.parameters())
-        for name, part in segmenter.detector.named_children()
+        for name, part in detector.named_children()
     }
-    whole = sum(parameter.numel() for parameter in segmenter.detector.parameters())
     provenance = dict(config.provenance)
+    if provenance.get("weights") == checkpoint.report.to_dict():
+        del provenance["weights"]  # said once is enough
     return {
         "name": provenance.pop("name", "not stated"),
-        "parameters": {"all": whole, **parts},
+        "parameters": {"all": sum(parts.values()), **parts},
+        "vision": _vision(config.architecture.vision),
+        "text": f"{config.architecture.text.kind}, {config.architecture.text.context_length} tokens",
         "resolution": config.preprocessing.resolution,
         "stride": config.architecture.vision.stride,
         "prompts": PROMPTS,
@@ -107,10 +130,15 @@ def describe(segmenter: Segmenter) -> dict[str, Any]:
             "scale": config.presence_calibration.scale,
             "offset": config.presence_calibration.offset,
         },
+        "weights": checkpoint.report.to_dict(),
         "licence": provenance.pop("licence", "not stated"),
-        "fingerprint": segmenter.fingerprint,
+        "fingerprint": model_fingerprint(detector),
         "provenance": provenance,
     }
+
+
+def _vision(config: ViTConfig | ConvNetConfig | StudentConfig) -> str:
+    return getattr(config, "backbone", config.kind)  # of a student, which one
 
 
 def _plain(value: Any) -> str:

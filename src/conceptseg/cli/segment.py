@@ -75,6 +75,10 @@ def segment(
     ),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    geometry_from: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Where parts come from that the model's file lacks."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Find every object that the phrases or example boxes mean.
@@ -100,7 +104,7 @@ def segment(
     from conceptseg.cli.results_folder import ResultsFolder
     from conceptseg.segmenter import load
 
-    segmenter = load(model, device=device, dtype=dtype)
+    segmenter = load(model, device=device, dtype=dtype, geometry_from=geometry_from)
     folder = ResultsFolder(out)
     rows = _answer_all(
         segmenter,

@@ -1,0 +1,187 @@
+"""An opened checkpoint of any layout: what network it holds, and its tensors, ours by name, not yet read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from conceptseg.checkpoints.find_tokenizer import find_tokenizer
+from conceptseg.checkpoints.key_table import UNUSED, KeyTable, Piece, Plan, first_few
+from conceptseg.checkpoints.report import KeyReport
+from conceptseg.checkpoints.weights import Weights
+from conceptseg.errors import CheckpointError
+from conceptseg.models.build import build_detector
+from conceptseg.models.config import DetectorConfig, ModelConfig
+from conceptseg.models.detector import Detector
+from conceptseg.models.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tensors of one file that go into the network."""
+
+    weights: Weights
+    layout: str
+    pieces: list[Piece]
+
+    def make(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Read the tensors, once.
+
+        Args:
+            dtype: of floating-point tensors; None: as they are.
+        """
+        made = {}
+        for piece in self.pieces:
+            value = piece.make(self.weights, self.layout)
+            if dtype is not None and value.is_floating_point():
+                value = value.to(dtype)
+            if not any(_shares(value, self.weights[key]) for key in piece.keys):
+                for key in piece.keys:
+                    self.weights.release(key)
+            made[piece.ours] = value
+        return made
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Made by `loaders.open_checkpoint`, which has checked that the tensors are those of the network."""
+
+    source: str  # path, for messages
+    config: ModelConfig
+    report: KeyReport
+    parts: list[Part]
+    carried: Callable[[], dict[str, Tensor]]  # what only the way back needs, by names that begin with UNUSED
+    tokenizer_path: Path  # where to look for the tokenizer: a file beside it, or a folder
+    zeros: tuple[str, ...] = ()  # parameters of ours that the layout does not have
+    detector: Detector = field(kw_only=True)  # without memory; what the weights were checked against
+
+    def state(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """All weights of the network under our names. To be called once: what was copied is given back.
+
+        Args:
+            dtype: of floating-point tensors; None: as they lie in the file.
+        """
+        made: dict[str, Tensor] = {}
+        for part in self.parts:
+            made |= part.make(dtype)
+        wanted = self.detector.state_dict()
+        like = next((t.dtype for t in made.values() if t.is_floating_point()), torch.float32)
+        return made | {name: torch.zeros(wanted[name].shape, dtype=like) for name in self.zeros}
+
+    def tokenizer(self) -> Tokenizer:
+        """Find and read the tokenizer.
+
+        Raises:
+            CheckpointError: there is none, or it has more tokens than the text encoder knows.
+        """
+        text = self.config.architecture.text
+        tokenizer = find_tokenizer(self.tokenizer_path, text.context_length)
+        if tokenizer.vocab_size > text.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer of {self.source} has {tokenizer.vocab_size} tokens, the text encoder knows "
+                f"{text.vocab_size}"
+            )
+        return tokenizer
+
+    def load(self) -> Detector:
+        """The network in eval mode, its weights as float32 on the CPU."""
+        assign(self.detector, self.state(torch.float32))
+        return self.detector.eval()
+
+
+def build_empty(config: DetectorConfig) -> Detector:
+    """A detector whose weights have shapes but no memory: no time goes into random values."""
+    with torch.device("meta"), _NoRandomValues():
+        return build_detector(config)
+
+
+class _NoRandomValues(TorchFunctionMode):
+    """Leaves out the random start values of tensors without memory, on which torch spends a second."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.uniform_, Tensor.normal_) and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def assign(detector: Detector, state: Mapping[str, Tensor]) -> None:
+    """Make these tensors the weights of a detector, without a copy."""
+    detector.load_state_dict(state, assign=True)
+    for parameter in detector.parameters():
+        parameter.requires_grad_(True)
+
+
+def shapes_of(plan: Plan, weights: Weights, layout: str) -> dict[str, torch.Size]:
+    """Shape of each of our tensors, found out without reading one.
+
+    Raises:
+        CheckpointError: tensors cannot take our layout.
+    """
+    empty = {name: torch.empty(t.shape, dtype=t.dtype, device="meta") for name, t in weights.items()}
+    return {piece.ours: piece.make(empty, layout).shape for piece in plan.pieces}
+
+
+def check_fit(
+    wanted: Mapping[str, torch.Size],
+    given: Mapping[str, torch.Size],
+    source: str,
+    table: KeyTable | None = None,
+    cause: str = "",
+) -> None:
+    """Refuse weights that are not exactly those of the network.
+
+    Args:
+        wanted: name -> shape of the network.
+        given: of the weights.
+        source: begins the message.
+        table: says what missing keys are called in the file.
+        cause: ends the message.
+
+    Raises:
+        CheckpointError: keys are missing or unexpected, or shapes differ; names the first few.
+    """
+    missing = sorted(set(wanted) - set(given))
+    unexpected = sorted(set(given) - set(wanted))
+    if missing or unexpected:
+        if table is not None:
+            missing = foreign_names(table, {name: wanted[name] for name in missing})
+        parts = [_first_few("missing", missing), _first_few("unexpected", unexpected)]
+        raise CheckpointError(f"{source}: {'; '.join(p for p in parts if p)}{cause}")
+    for name, shape in given.items():
+        if shape != wanted[name]:
+            raise CheckpointError(
+                f"{source}: {name} has shape {tuple(shape)}, the config asks for {tuple(wanted[name])}"
+            )
+
+
+def foreign_names(table: KeyTable, ours: Mapping[str, torch.Size]) -> list[str]:
+    """What weights of ours are called in another layout, as far as it has them."""
+    empty = {name: torch.empty(shape, device="meta") for name, shape in ours.items()}
+    theirs, homeless = table.back(empty)
+    return sorted([*theirs, *homeless])
+
+
+def of_parts(names: Iterable[str], parts: Iterable[str]) -> list[str]:
+    """The names that belong to some modules of the network."""
+    wanted = set(parts)
+    return [name for name in names if name.partition(".")[0] in wanted]
+
+
+def network_pieces(plan: Plan) -> list[Piece]:
+    return [piece for piece in plan.pieces if not piece.ours.startswith(UNUSED)]
+
+
+def _shares(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+def _first_few(what: str, names: list[str]) -> str:
+    return f"{len(names)} {what} ({first_few(names)})" if names else ""

@@ -1,0 +1,81 @@
+"""`conceptseg convert`: weights from one layout into another, bit for bit."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from conceptseg.cli.console import print_json, print_note, print_table, print_written
+from conceptseg.cli.help import examples
+from conceptseg.cli.output_folder import check_output_folder
+
+
+class Format(str, Enum):
+    """Layouts that can be written."""
+
+    own = "own"
+    hf = "hf"
+    official = "official"
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog=examples(
+            "conceptseg convert sam3.pt --to sam3",
+            "conceptseg convert sam3 --to for-transformers --format hf",
+            "conceptseg convert efficient_sam3.pt --to student --geometry-from sam3.pt",
+        )
+    )(convert)
+
+
+def convert(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Embedded name, path, or Hugging Face repository.")
+    ],
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the files go; made when missing.")],
+    format: Annotated[
+        Format,
+        typer.Option(
+            help="own: a model folder; hf: for transformers; official: a .pt for the original code."
+        ),
+    ] = Format.own,
+    geometry_from: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Where parts come from that the source lacks, such as sam3.pt."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Bring weights into another layout.
+
+    Tensors keep their bits and number types; converting back gives the same keys and values again, without
+    what belongs to other networks (the video tracker, a teacher).
+    """
+    check_output_folder(to, "--to")
+
+    from conceptseg.checkpoints.convert import convert as convert_checkpoint
+    from conceptseg.checkpoints.loaders import open_checkpoint
+    from conceptseg.checkpoints.report import report_lines
+    from conceptseg.errors import OptionError
+    from conceptseg.hub import find_model
+
+    path = find_model(source)
+    if to.resolve() in (path.resolve(), path.resolve().parent):
+        raise OptionError(f"--to {to} is where the source lies; give another folder")
+    checkpoint = open_checkpoint(path, None if geometry_from is None else find_model(geometry_from))
+    done = convert_checkpoint(checkpoint, to, format.value)
+    if done.lost:
+        print_note(
+            f"note: left out, because the {format.value} layout has no place for it: {', '.join(done.lost)}"
+        )
+    files = {file.name: file.stat().st_size for file in done.files}
+    if as_json:
+        print_json({"weights": checkpoint.report.to_dict(), "files": files, "left_out": done.lost})
+    else:
+        sizes = [(f"  {name}", f"{size:,} bytes") for name, size in files.items()]
+        print_table(
+            ["what", source], [*report_lines(checkpoint.report.to_dict()), ("written", str(to)), *sizes]
+        )
+    print_written(f"wrote {to}", as_json=as_json)
