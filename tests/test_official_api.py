@@ -70,6 +70,32 @@ def test_boxes_add_up_and_keep_the_text(processor, tiny_segmenter, picture):
     )
 
 
+def test_a_negative_box_alone_is_asked_with_visual(processor, tiny_segmenter, picture):
+    state = processor.add_geometric_prompt(BOX, False, processor.set_image(picture))
+    alone = tiny_segmenter.segment(picture, text="visual", boxes=PIXELS, labels=[0], threshold=0)
+    torch.testing.assert_close(
+        scores_of(state).sort(descending=True)[0], torch.tensor(alone.scores), atol=1e-5, rtol=0
+    )
+
+
+def test_prompts_use_the_image_that_was_encoded_once(processor, picture):
+    state = processor.set_image(picture)
+    features = state["backbone_out"]["image_features"]
+    processor.set_text_prompt("coin", state)
+    assert state["geometric_prompt"].boxes_cxcywh is None  # words alone leave an empty one
+    processor.add_geometric_prompt(BOX, True, state)
+    processor.reset_all_prompts(state)
+    processor.set_confidence_threshold(0.0, processor.set_text_prompt("key", state))
+    assert state["backbone_out"]["image_features"] is features
+
+
+def test_two_states_of_one_processor_do_not_mix(processor, picture):
+    one, other = processor.set_image(picture), processor.set_image(picture[::-1].copy())
+    first = scores_of(processor.set_text_prompt("coin", one))
+    processor.add_geometric_prompt(BOX, True, other)
+    torch.testing.assert_close(scores_of(processor.set_text_prompt("coin", one)), first)
+
+
 def test_a_new_image_forgets_the_text_and_keeps_the_boxes(processor, picture):
     state = processor.set_text_prompt("coin", processor.set_image(picture))
     processor.add_geometric_prompt(BOX, True, state)
