@@ -257,7 +257,7 @@ def test_the_vocabulary_holds_phrases_and_the_word_for_boxes_alone() -> None:
     [
         ({"steps": 0}, "steps >= 1"),
         ({"images": 3}, "even number of images"),
-        ({"questions": 0}, "questions >= 1"),
+        ({"questions": -1}, "questions >= 0"),
         ({"render_size": 63}, "render_size >= 64"),
         ({"mask_size": 0}, "mask_size >= 1"),
         ({"difficulty": (0.5,)}, "two numbers from 0 to 1"),

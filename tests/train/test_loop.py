@@ -16,6 +16,7 @@ from conceptseg.data.batch import Batch
 from conceptseg.data.scene_batches import SceneBatches
 from conceptseg.errors import TrainingError
 from conceptseg.losses.detection import DetectionLoss, LossWeights
+from conceptseg.models.detector import ImageFeatures
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.task import DetectionTask
 from tests.train.tiny import STEPS, TINY, draw_losses
@@ -82,14 +83,14 @@ def test_what_was_saved_before_a_loss_went_wrong_stays(
 def test_predictions_that_are_not_finite_are_named_with_the_step(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = DetectionTask.predict
+    honest = DetectionTask.detect
 
-    def predict(self: DetectionTask, batch: Batch) -> Any:
-        output = honest(self, batch)
+    def detect(self: DetectionTask, image: ImageFeatures, batch: Batch) -> Any:
+        output = honest(self, image, batch)
         output.class_logits = output.class_logits * math.nan
         return output
 
-    monkeypatch.setattr(DetectionTask, "predict", predict)
+    monkeypatch.setattr(DetectionTask, "detect", detect)
     with pytest.raises(TrainingError, match=r"^step 1: .*class logits NaN or infinite"):
         # Phrases that are there: without an object nothing is matched, and the loss itself is named.
         train(data={**stages(), "questions": {"absent_phrase": 0.0, "other_image": 0.0}})

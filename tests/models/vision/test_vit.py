@@ -94,7 +94,7 @@ def test_the_trunk_gives_one_map_at_the_patch_stride() -> None:
 
 def test_stochastic_depth_grows_linearly_to_the_last_block() -> None:
     module = VisionTransformer(4, 16, 5, 2, 20, 3, (4,), 3, 10000.0, drop_path=0.1, norm_eps=1e-5)
-    rates = [b.drop_path.p for b in module.blocks]  # type: ignore[union-attr]
+    rates = [b.drop_path.rate for b in module.blocks]  # type: ignore[union-attr]
     assert rates == pytest.approx([0.0, 0.025, 0.05, 0.075, 0.1])
 
 
