@@ -18,7 +18,8 @@ LAYERS = (
     "checkpoints data dedupe device exemplar formats hub hub_download hub_files images losses "
     "official_api plots postprocess prompts result segmenter",
     "evaluation train",
-    "cli",
+    "finetune distil presence exemplars export benchmark",
+    "cli serving",
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 
