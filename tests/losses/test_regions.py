@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from conceptseg.losses.regions import pooled_prompts, region_features, region_loss
+from conceptseg.losses.regions import region_features, region_loss
 
 
 def test_a_region_is_the_mean_under_its_mask() -> None:
@@ -33,11 +33,6 @@ def test_regions_read_their_own_image() -> None:
     level = torch.stack([torch.zeros(2, 2, 2), torch.ones(2, 2, 2)])
     features = region_features(level, torch.ones(2, 4, 4, dtype=torch.bool), torch.tensor([1, 0]))
     assert features[:, 0].tolist() == [1.0, 0.0]
-
-
-def test_padding_is_not_pooled() -> None:
-    tokens = torch.tensor([[[1.0]], [[3.0]], [[100.0]]])  # (3, 1, 1)
-    assert pooled_prompts(tokens, torch.tensor([[False, False, True]])).item() == 2.0
 
 
 def test_the_loss_by_hand() -> None:

@@ -30,12 +30,6 @@ def region_features(level: Tensor, masks: Tensor, image_index: Tensor) -> Tensor
     return torch.bmm(weight, level[image_index].flatten(2).transpose(1, 2))[:, 0]
 
 
-def pooled_prompts(tokens: Tensor, padding_mask: Tensor) -> Tensor:
-    """(S, B, D) tokens and (B, S) padding, True = padding -> (B, D), as the scoring pools them."""
-    valid = (~padding_mask).t()[..., None].to(tokens.dtype)  # (S, B, 1)
-    return (tokens * valid).sum(0) / valid.sum(0).clamp(min=1)
-
-
 def region_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Each prompt says yes to what it is true of and no to the rest; both halves weigh the same.
 

@@ -90,10 +90,7 @@ class FusionEncoder(nn.Module):
         )
 
     def _pool(self, prompt: PromptTokens) -> Tensor:
-        if self.pool_prompt == "mean":
-            return prompt.tokens.mean(dim=0)
-        valid = (~prompt.padding_mask).t()[..., None].to(prompt.tokens.dtype)  # (S, B, 1)
-        return (prompt.tokens * valid).sum(dim=0) / valid.sum(dim=0).clamp(min=1)
+        return prompt.tokens.mean(dim=0) if self.pool_prompt == "mean" else prompt.pooled()
 
     def _flatten_positions(self, positions: list[Tensor]) -> Tensor:
         flat = [p.flatten(1).t() for p in positions]  # (H * W, D)

@@ -27,6 +27,11 @@ class PromptTokens:
     tokens: Tensor  # (S, B, D)
     padding_mask: Tensor  # (B, S) bool, True = padding
 
+    def pooled(self) -> Tensor:
+        """Mean over the tokens that are no padding, (B, D); zeros where all are."""
+        valid = (~self.padding_mask).t()[..., None].to(self.tokens.dtype)  # (S, B, 1)
+        return (self.tokens * valid).sum(0) / valid.sum(0).clamp(min=1)
+
 
 def join_prompts(first: PromptTokens, second: PromptTokens) -> PromptTokens:
     """One prompt of both sequences.

@@ -34,7 +34,6 @@ class DotProductScoring(nn.Module):
             (L, N, B) class logits, before presence.
         """
         p = self.prompt_norm(prompt.tokens + self.dropout(self.prompt_mlp(prompt.tokens)))
-        valid = (~prompt.padding_mask).t()[..., None].to(p.dtype)  # (S, B, 1)
-        pooled = (p * valid).sum(0) / valid.sum(0).clamp(min=1)  # (B, D)
+        pooled = PromptTokens(p, prompt.padding_mask).pooled()  # (B, D)
         logits = (self.query_projection(hidden) * self.prompt_projection(pooled)).sum(-1) * self.scale
         return logits if self.logit_limit is None else logits.clamp(-self.logit_limit, self.logit_limit)

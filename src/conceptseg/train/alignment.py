@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conceptseg.data.batch import RegionPhrases
-from conceptseg.losses.regions import pooled_prompts, region_features, region_loss
+from conceptseg.losses.regions import region_features, region_loss
 from conceptseg.models.detector import Detector, ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt
 
@@ -33,15 +33,13 @@ class RegionAlignment(nn.Module):
         objects = region_features(image.levels[-1], regions.masks, regions.image_index)  # (O, D)
         words = detector.encode_text(regions.token_ids)
         count = regions.token_ids.shape[0]
-        pooled = pooled_prompts(words.tokens, words.padding_mask)  # (P, D)
-        losses = {"region_words": self._loss(pooled, objects, regions.truth[:count])}
+        losses = {"region_words": self._loss(words.pooled(), objects, regions.truth[:count])}
         if len(regions.examples):
             boxes = regions.boxes_cxcywh[regions.examples][:, None]  # (E, 1, 4)
             labels = torch.ones_like(boxes[..., 0], dtype=torch.long)
             prompt = GeometricPrompt(boxes, labels, torch.zeros_like(labels, dtype=torch.bool))
             shown = detector.encode_exemplars(image, prompt, regions.image_index[regions.examples])
-            pooled = pooled_prompts(shown.tokens, shown.padding_mask)  # (E, D)
-            losses["region_examples"] = self._loss(pooled, objects, regions.truth[count:])
+            losses["region_examples"] = self._loss(shown.pooled(), objects, regions.truth[count:])
         return losses
 
     def _loss(self, prompts: Tensor, objects: Tensor, truth: Tensor) -> Tensor:
