@@ -218,6 +218,24 @@ def test_kinds_are_asked_in_their_shares() -> None:
     assert absent / 400 == pytest.approx(0.75, abs=0.07)
 
 
+def test_a_noun_alone_can_be_asked_for_more_often() -> None:
+    drawn, nouns = (
+        sum(len(question.phrase.split()) == 1 for question in asked(only("phrase", **changes), draws=200))
+        for changes in ({}, {"noun_share": 1.0})
+    )
+    assert nouns == 200 and 70 < drawn < 130  # two of the four phrases are nouns
+
+
+def test_a_scene_without_a_bare_noun_is_asked_what_there_is() -> None:
+    one = replace(scene(), phrases={"red thing": RED_CIRCLES})
+    assert {q.phrase for q in asked(only("phrase", noun_share=1.0), [one])} == {"red thing"}
+
+
+def test_a_share_above_one_is_refused() -> None:
+    with pytest.raises(ConfigError, match="noun_share is 1.5; give a share from 0 to 1"):
+        QuestionConfig(noun_share=1.5)
+
+
 @pytest.mark.parametrize("shares", [{"phrase": -0.1}, dict.fromkeys(KINDS, 0.0)])
 def test_shares_that_ask_nothing_are_refused(shares: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="shares of the question kinds"):

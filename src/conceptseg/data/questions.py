@@ -13,6 +13,7 @@ import numpy as np
 
 from conceptseg.data.batch import Question
 from conceptseg.data.scenes import Scene
+from conceptseg.data.scenes.phrases import parse
 from conceptseg.errors import ConfigError
 
 VISUAL = "visual"  # the phrase of a prompt that has boxes only, as in the official code
@@ -37,12 +38,16 @@ class QuestionConfig:
     boxes: float = 0.17  # one to three example boxes, sometimes with negative ones
     phrase_and_boxes: float = 0.09  # words with example boxes, or with a negative box that narrows them
     other_image: float = 0.10  # boxes on the scene beside this one
+    noun_share: float = 0.0  # of the phrases that name something: a noun alone, beside those drawn among all
     unknown_share: float = 0.12  # of the absent phrases: words that no scene shows
     box_noise: float = 0.06  # example boxes are off by this share of their size (standard deviation)
 
     def __post_init__(self) -> None:
         if min(self.shares()) < 0 or sum(self.shares()) <= 0:
             raise ConfigError("the shares of the question kinds must be positive and not all zero")
+        for name in ("noun_share", "unknown_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"questions.{name} is {getattr(self, name)}; give a share from 0 to 1")
 
     def shares(self) -> tuple[float, ...]:
         return (self.phrase, self.absent_phrase, self.boxes, self.phrase_and_boxes, self.other_image)
@@ -74,7 +79,12 @@ class QuestionMaker:
     def _phrase(self, scene: Scene, image: int, rng: np.random.Generator) -> Question:
         if not scene.phrases:
             return self._absent(scene, image, rng)
-        phrase = _pick(sorted(scene.phrases), rng)
+        phrases = sorted(scene.phrases)
+        if self.config.noun_share and rng.random() < self.config.noun_share:
+            # A scene has few nouns and many phrases with attributes, but absent phrases are often nouns alone:
+            # drawn evenly, a bare "mug" would by itself mean that there is none.
+            phrases = [phrase for phrase in phrases if parse(phrase).is_noun] or phrases
+        phrase = _pick(phrases, rng)
         return Question(image, phrase, [], [], image, scene.phrases[phrase])
 
     def _absent(self, scene: Scene, image: int, rng: np.random.Generator) -> Question:

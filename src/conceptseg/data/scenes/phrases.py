@@ -47,6 +47,11 @@ class Words:
     pattern: str | None = None
     size: str | None = None
 
+    @property
+    def is_noun(self) -> bool:
+        """Nothing but a noun: no colour, pattern or size."""
+        return self.color is None and self.pattern is None and self.size is None
+
     def text(self) -> str:
         return " ".join(word for word in (self.size, self.pattern, self.color, self.noun) if word)
 
