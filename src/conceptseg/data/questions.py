@@ -81,7 +81,7 @@ class QuestionMaker:
             return self._absent(scene, image, rng)
         phrases = sorted(scene.phrases)
         if self.config.noun_share and rng.random() < self.config.noun_share:
-            # A scene has few nouns and many phrases with attributes, but absent phrases are often nouns alone:
+            # Scenes have few nouns and many phrases with attributes, but absent phrases are often bare nouns:
             # drawn evenly, a bare "mug" would by itself mean that there is none.
             phrases = [phrase for phrase in phrases if parse(phrase).is_noun] or phrases
         phrase = _pick(phrases, rng)
