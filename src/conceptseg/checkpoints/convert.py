@@ -88,6 +88,11 @@ def check_target(config: ModelConfig, to: Format) -> None:
         CheckpointError: it cannot; names what.
     """
     architecture = config.architecture
+    if architecture.exemplar.kind != "roi":
+        raise CheckpointError(
+            f"foreign layouts have no exemplar encoder of kind {architecture.exemplar.kind!r}, "
+            "only the released one, 'roi'; own does"
+        )
     try:
         if to == "hf":
             there = config_to_huggingface(architecture, config.preprocessing.resolution)

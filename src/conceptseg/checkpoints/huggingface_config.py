@@ -10,6 +10,7 @@ from conceptseg.models.config import (
     DecoderConfig,
     DetectorConfig,
     ExemplarConfig,
+    ExemplarSizes,
     FusionConfig,
     MaskHeadConfig,
     MobileClipTextConfig,
@@ -249,7 +250,7 @@ def _only_value(name: str, value: Any, *supported: Any) -> None:
 
 
 def _written_layer(
-    config: DetectorConfig, part: ExemplarConfig | FusionConfig | DecoderConfig
+    config: DetectorConfig, part: ExemplarSizes | FusionConfig | DecoderConfig
 ) -> dict[str, Any]:
     return {
         "hidden_size": config.width,

@@ -9,6 +9,7 @@ from torch import nn
 
 from conceptseg.errors import ConfigError
 from conceptseg.models.config import (
+    AnyExemplarConfig,
     ConvNetConfig,
     DetectorConfig,
     MobileClipTextConfig,
@@ -18,7 +19,12 @@ from conceptseg.models.config import (
 )
 from conceptseg.models.decoder import Decoder
 from conceptseg.models.detector import Detector
+from conceptseg.models.exemplar.adaptive import AdaptiveEncoder
+from conceptseg.models.exemplar.bridge import BridgedEncoder
+from conceptseg.models.exemplar.encoder import ExemplarEncoder
 from conceptseg.models.exemplar.roi import RoiExemplarEncoder
+from conceptseg.models.exemplar.roi_transformer import RoiTransformerEncoder
+from conceptseg.models.exemplar.unified import UnifiedEncoder
 from conceptseg.models.fusion_encoder import FusionEncoder
 from conceptseg.models.mask_head import MaskHead
 from conceptseg.models.scoring import DotProductScoring
@@ -38,7 +44,13 @@ TEXT_ENCODERS: dict[str, type[TextEncoder | MobileClipText]] = {
     "clip": TextEncoder,
     "mobileclip": MobileClipText,
 }
-EXEMPLAR_ENCODERS = {"roi": RoiExemplarEncoder}  # official weights load into "roi"
+EXEMPLAR_ENCODERS: dict[str, type[ExemplarEncoder]] = {
+    "roi": RoiExemplarEncoder,  # official weights load here
+    "roi_transformer": RoiTransformerEncoder,
+    "unified": UnifiedEncoder,
+    "bridge": BridgedEncoder,
+    "adaptive": AdaptiveEncoder,
+}
 
 
 def build_detector(config: DetectorConfig) -> Detector:
@@ -55,17 +67,16 @@ def build_detector(config: DetectorConfig) -> Detector:
         vision_encoder=vision,
         neck=Neck(channels=vision.channels, width=config.width, **_arguments(config.neck)),  # type: ignore[arg-type]
         text_encoder=build_text_encoder(config.text, config.width),
-        exemplar_encoder=EXEMPLAR_ENCODERS[config.exemplar.kind](
-            width=config.width, **_arguments(config.exemplar)
-        ),
+        exemplar_encoder=build_exemplar_encoder(config.exemplar, config.width),
         fusion_encoder=FusionEncoder(width=config.width, **_arguments(config.fusion)),
         decoder=_build_decoder(config),
         scoring=DotProductScoring(width=config.width, **_arguments(config.scoring)),
         mask_head=MaskHead(width=config.width, **_arguments(config.mask_head)),
     )
-    _initialise(detector)
-    if config.decoder.reference_grid:
-        detector.decoder.start_on_grid()
+    if not detector.decoder.query_embedding.is_meta:  # without memory there is nothing to start with values
+        _initialise(detector)
+        if config.decoder.reference_grid:
+            detector.decoder.start_on_grid()
     return detector
 
 
@@ -77,6 +88,11 @@ def build_vision_encoder(config: ViTConfig | ConvNetConfig | StudentConfig) -> n
 def build_text_encoder(config: TextConfig | MobileClipTextConfig, width: int) -> TextEncoder | MobileClipText:
     """Token ids -> prompt tokens of the detector's width."""
     return TEXT_ENCODERS[config.kind](output_width=width, **_arguments(config))
+
+
+def build_exemplar_encoder(config: AnyExemplarConfig, width: int) -> ExemplarEncoder:
+    """Boxes on the image -> prompt tokens of the detector's width."""
+    return EXEMPLAR_ENCODERS[config.kind](width=width, **_arguments(config))
 
 
 def _build_decoder(config: DetectorConfig) -> Decoder:

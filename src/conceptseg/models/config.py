@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from conceptseg.errors import ConfigError
 
@@ -169,15 +169,55 @@ class MobileClipTextConfig:
 
 
 @dataclass(frozen=True)
-class ExemplarConfig:
-    """Boxes and points on the image -> prompt tokens."""
+class ExemplarSizes:
+    """What every exemplar encoder has."""
 
-    kind: Literal["roi"] = "roi"
     layers: int = 3
     heads: int = 8
     mlp_width: int = 2048
     roi_size: int = 7  # side of the patch that is pooled from under each box
     dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class ExemplarConfig(ExemplarSizes):
+    """Boxes and points on the image -> prompt tokens: the released form, which official weights load into."""
+
+    kind: Literal["roi"] = "roi"
+
+
+@dataclass(frozen=True)
+class RoiTransformerConfig(ExemplarSizes):
+    """Each box reads the patch under it, and nothing else; `layers` count over the patch."""
+
+    kind: Literal["roi_transformer"] = "roi_transformer"
+
+
+@dataclass(frozen=True)
+class UnifiedConfig(ExemplarSizes):
+    """Exemplar tokens made of the image features themselves; `layers` count the context fusion."""
+
+    kind: Literal["unified"] = "unified"
+
+
+@dataclass(frozen=True)
+class BridgeConfig(ExemplarSizes):
+    """Exemplar and image joined at three levels; `layers` count the middle one."""
+
+    kind: Literal["bridge"] = "bridge"
+
+
+@dataclass(frozen=True)
+class AdaptiveConfig(ExemplarSizes):
+    """Adapts to a box's size and to what surrounds it; `layers` count the closing ones."""
+
+    kind: Literal["adaptive"] = "adaptive"
+    context: bool = True  # look at what surrounds the box
+
+
+AnyExemplarConfig: TypeAlias = (
+    ExemplarConfig | RoiTransformerConfig | UnifiedConfig | BridgeConfig | AdaptiveConfig
+)
 
 
 @dataclass(frozen=True)
@@ -245,7 +285,7 @@ class DetectorConfig:
     vision: ViTConfig | ConvNetConfig | StudentConfig = field(default_factory=ViTConfig)
     neck: NeckConfig = field(default_factory=NeckConfig)
     text: TextConfig | MobileClipTextConfig = field(default_factory=TextConfig)
-    exemplar: ExemplarConfig = field(default_factory=ExemplarConfig)
+    exemplar: AnyExemplarConfig = field(default_factory=ExemplarConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     presence: PresenceConfig = field(default_factory=PresenceConfig)
@@ -368,8 +408,9 @@ def _convert_tagged(choices: list[Any], value: Any, where: str) -> Any:
     if isinstance(value, tuple(choices)):
         return value
     kind = value.get("kind") if isinstance(value, dict) else None
-    if kind is None and TextConfig in choices:
-        kind = "clip"  # as configs say that were written when this was the only text encoder
+    if kind is None and isinstance(value, dict):
+        # As configs say that were written when there was only one text and one exemplar encoder.
+        kind = {TextConfig: "clip", ExemplarConfig: "roi"}.get(choices[0])
     if kind not in by_kind:
         raise ConfigError(f"{where}.kind is {kind!r}; choose {', '.join(map(repr, by_kind))}")
     return config_from_dict(by_kind[kind], value, where)

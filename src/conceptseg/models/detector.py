@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from conceptseg.models.config import DetectorConfig
 from conceptseg.models.decoder import Decoder
-from conceptseg.models.exemplar.roi import RoiExemplarEncoder
+from conceptseg.models.exemplar.encoder import ExemplarEncoder
 from conceptseg.models.fusion_encoder import FusionEncoder
 from conceptseg.models.layers.positions import sine_of_map
 from conceptseg.models.mask_head import MaskHead
@@ -98,7 +98,7 @@ class Detector(nn.Module):
         vision_encoder: nn.Module,
         neck: Neck,
         text_encoder: TextEncoder | MobileClipText,
-        exemplar_encoder: RoiExemplarEncoder,
+        exemplar_encoder: ExemplarEncoder,
         fusion_encoder: FusionEncoder,
         decoder: Decoder,
         scoring: DotProductScoring,

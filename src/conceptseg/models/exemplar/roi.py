@@ -13,14 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conceptseg.models.boxes import cxcywh_to_xyxy
+from conceptseg.models.exemplar.encoder import (
+    ExemplarEncoder,
+    ExemplarTrace,
+    example_boxes,
+    normalise_map,
+    pool_regions,
+)
 from conceptseg.models.layers.attention import Attention
 from conceptseg.models.layers.mlp import FeedForward
 from conceptseg.models.layers.positions import sine_of_exemplar_boxes, sine_of_points
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 
 
-class RoiExemplarEncoder(nn.Module):
+class RoiExemplarEncoder(ExemplarEncoder):
     def __init__(
         self, width: int, layers: int, heads: int, mlp_width: int, roi_size: int = 7, dropout: float = 0.0
     ) -> None:
@@ -42,22 +48,11 @@ class RoiExemplarEncoder(nn.Module):
         self.output_norm = nn.LayerNorm(width)
         nn.init.normal_(self.summary_token, std=0.02)
 
-    def forward(
+    def trace(
         self, features: Tensor, positions: Tensor, image_index: Tensor, prompt: GeometricPrompt | None
-    ) -> PromptTokens:
-        """Encode what the user drew.
-
-        Args:
-            features: (I, D, h, w), the level that the detector reads.
-            positions: (D, h, w), its position encoding.
-            image_index: (B,) long, the image of each prompt.
-            prompt: boxes and points of B prompts, or None for none.
-
-        Returns:
-            tokens (P + M + 1, B, D): points, boxes, summary token.
-        """
+    ) -> ExemplarTrace:
         pairs = image_index.shape[0]
-        pooled_from = self.pooling_norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (I, D, h, w)
+        pooled_from = normalise_map(features, self.pooling_norm)  # (I, D, h, w)
         sequence = self._summary(pairs)
         if prompt is not None and prompt.boxes_cxcywh is not None:
             sequence = join_prompts(self._boxes(pooled_from, image_index, prompt), sequence)
@@ -70,46 +65,35 @@ class RoiExemplarEncoder(nn.Module):
         image_position = positions.flatten(1).t().to(image.dtype)  # (HW, D)
         for layer in self.layers:
             x = layer(x, sequence.padding_mask, image, image + image_position)
-        return PromptTokens(self.output_norm(x).transpose(0, 1), sequence.padding_mask)
+        return ExemplarTrace(PromptTokens(self.output_norm(x).transpose(0, 1), sequence.padding_mask))
 
     def _summary(self, pairs: int) -> PromptTokens:
         token = self.summary_token[:, None].expand(-1, pairs, -1)  # (1, B, D)
         return PromptTokens(token, torch.zeros(pairs, 1, dtype=torch.bool, device=token.device))
 
     def _boxes(self, pooled_from: Tensor, image_index: Tensor, prompt: GeometricPrompt) -> PromptTokens:
-        assert prompt.boxes_cxcywh is not None and prompt.box_labels is not None
-        boxes, labels = prompt.boxes_cxcywh.float(), prompt.box_labels
-        pairs, count = labels.shape
-        padding = _or_none_padded(prompt.box_padding, labels)
-        height, width = pooled_from.shape[-2:]
-        to_grid = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
-        corners = (cxcywh_to_xyxy(boxes) * to_grid).flatten(0, 1)  # (B * M, 4) in tokens
-        owner = image_index[:, None].expand(-1, count).flatten()  # (B * M,)
-        from torchvision.ops import roi_align  # a second and 170 MB, which a phrase does without
-
-        # Pooled in float32, not clamped to the image, without half-a-pixel alignment: as released.
-        regions = roi_align(
-            pooled_from.float(),
-            torch.cat((owner[:, None].to(corners.dtype), corners), dim=1),
-            output_size=self.roi_size,
-        )  # (B * M, D, roi, roi)
+        given = example_boxes(prompt, image_index.shape[0], pooled_from.device)
+        boxes, dtype = given.boxes_cxcywh, self.box_coordinates.weight.dtype
+        regions = pool_regions(pooled_from, image_index, boxes, self.roi_size)  # (B, M, D, roi, roi)
         tokens = (
-            self.label_embedding(labels.masked_fill(padding, 0))
-            + self.box_coordinates(boxes)
-            + self.box_features(regions.to(pooled_from.dtype)).flatten(1).unflatten(0, (pairs, count))
-            + self.box_position(sine_of_exemplar_boxes(boxes, self.width).to(pooled_from.dtype))
+            self.label_embedding(given.labels)
+            + self.box_coordinates(boxes.to(dtype))
+            + self.box_features(regions.flatten(0, 1)).reshape(regions.shape[:3])
+            + self.box_position(sine_of_exemplar_boxes(boxes, self.width).to(dtype))
         )
-        return PromptTokens(tokens.transpose(0, 1), padding)
+        return PromptTokens(tokens.transpose(0, 1), given.padding)
 
     def _points(self, pooled_from: Tensor, image_index: Tensor, prompt: GeometricPrompt) -> PromptTokens:
         assert prompt.points_xy is not None and prompt.point_labels is not None
         points, labels = prompt.points_xy.float(), prompt.point_labels
-        padding = _or_none_padded(prompt.point_padding, labels)
+        padding = prompt.point_padding
+        if padding is None:
+            padding = torch.zeros_like(labels, dtype=torch.bool)
         grid = (points * 2 - 1)[:, :, None]  # (B, P, 1, 2)
         sampled = F.grid_sample(pooled_from.float()[image_index], grid, align_corners=False)  # (B, D, P, 1)
         tokens = (
             self.label_embedding(labels.masked_fill(padding, 0))
-            + self.point_coordinates(points)
+            + self.point_coordinates(points.to(pooled_from.dtype))
             + self.point_features(sampled[..., 0].transpose(1, 2).to(pooled_from.dtype))
             + self.point_position(sine_of_points(points, self.width).to(pooled_from.dtype))
         )
@@ -134,7 +118,3 @@ class ExemplarLayer(nn.Module):
         x = x + self.dropout(self.self_attention(n, n, n, key_padding_mask=padding_mask))
         x = x + self.dropout(self.image_attention(self.norm2(x), image_with_position, image))
         return x + self.dropout(self.feed_forward(self.norm3(x)))
-
-
-def _or_none_padded(padding: Tensor | None, labels: Tensor) -> Tensor:
-    return torch.zeros_like(labels, dtype=torch.bool) if padding is None else padding

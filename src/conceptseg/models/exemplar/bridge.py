@@ -1,0 +1,97 @@
+"""Exemplar and image joined at three levels, each reading the one before; their learned mean comes out.
+
+Early: the token of a box and the mean image feature under it are joined and projected. Middle: the result
+attends to all image tokens. Late: a coordinator moves each side towards the other and mixes them by a gate.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from conceptseg.models.exemplar.box_embedding import BoxEmbedding
+from conceptseg.models.exemplar.closing import Closing
+from conceptseg.models.exemplar.encoder import (
+    ExemplarEncoder,
+    ExemplarTrace,
+    example_boxes,
+    image_tokens,
+    normalise_map,
+    pool_regions,
+    refuse_points,
+)
+from conceptseg.models.layers.attention import Attention
+from conceptseg.models.layers.mlp import MLP, FeedForward
+from conceptseg.models.prompts import GeometricPrompt
+
+
+class BridgedEncoder(ExemplarEncoder):
+    def __init__(
+        self, width: int, layers: int, heads: int, mlp_width: int, roi_size: int = 7, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.roi_size = roi_size
+        self.pooling_norm = nn.LayerNorm(width)
+        self.box_embedding = BoxEmbedding(width)
+        self.box_features = nn.Conv2d(width, width, roi_size)
+        self.early = nn.Linear(2 * width, width)
+        self.middle = nn.ModuleList(BridgeLayer(width, heads, mlp_width, dropout) for _ in range(layers))
+        self.late = Coordinator(width)
+        self.level_logits = nn.Parameter(torch.zeros(3))
+        self.closing = Closing(width, 1, heads, mlp_width, dropout)
+
+    def trace(
+        self, features: Tensor, positions: Tensor, image_index: Tensor, prompt: GeometricPrompt | None
+    ) -> ExemplarTrace:
+        refuse_points(prompt, "bridge")
+        boxes = example_boxes(prompt, image_index.shape[0], features.device)
+        pooled_from = normalise_map(features, self.pooling_norm)  # (I, D, h, w)
+        regions = pool_regions(pooled_from, image_index, boxes.boxes_cxcywh, self.roi_size)  # (B, M, D, r, r)
+        patch = self.box_features(regions.flatten(0, 1)).reshape(regions.shape[:3])  # (B, M, D)
+        exemplar = patch + self.box_embedding(boxes)
+        visual = regions.mean((3, 4))  # (B, M, D)
+        early = self.early(torch.cat((exemplar, visual.to(exemplar.dtype)), dim=-1))
+
+        image, place = image_tokens(pooled_from, positions, image_index)  # (B, HW, D), (HW, D)
+        middle = early
+        if middle.shape[1]:  # attention without any query is not defined everywhere
+            for layer in self.middle:
+                middle = layer(middle, image, image + place)
+        late, gate = self.late(middle, visual.to(middle.dtype))  # (B, M, D) each
+
+        weights = self.level_logits.softmax(0)  # (3,)
+        x = (torch.stack((early, middle, late), dim=-1) * weights.to(early.dtype)).sum(-1)  # (B, M, D)
+        return ExemplarTrace(self.closing(x, boxes.padding), gate=gate, level_weights=weights)
+
+
+class BridgeLayer(nn.Module):
+    """Exemplar tokens attend to image tokens; norms come first."""
+
+    def __init__(self, width: int, heads: int, mlp_width: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, dropout)
+        self.feed_forward = FeedForward(width, mlp_width, dropout)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, image: Tensor, image_with_position: Tensor) -> Tensor:
+        """(B, M, D) and twice (B, HW, D) -> (B, M, D)."""
+        x = x + self.attention(self.norm1(x), image_with_position, image)
+        return x + self.feed_forward(self.norm2(x))
+
+
+class Coordinator(nn.Module):
+    """Adapts exemplar and image feature towards each other and mixes them, channel by channel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.adapt_exemplar = MLP(width, width // 2, width, 2)
+        self.adapt_visual = MLP(width, width // 2, width, 2)
+        self.gate = nn.Linear(2 * width, width)
+
+    def forward(self, exemplar: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
+        """Two sides (B, M, D) -> their mixture and the share of the exemplar's side, both (B, M, D)."""
+        towards_visual = exemplar + self.adapt_exemplar(exemplar)
+        towards_exemplar = visual + self.adapt_visual(visual)
+        gate = self.gate(torch.cat((towards_visual, towards_exemplar), dim=-1)).sigmoid()
+        return gate * towards_visual + (1 - gate) * towards_exemplar, gate
