@@ -66,8 +66,12 @@ _HOMES = {
     "load": "segmenter",
 }  # everything else public is an error
 
+_PACKAGES = ("presence",)  # cs.presence.diagnose(...)
+
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"conceptseg.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'conceptseg' has no attribute {name!r}")
     value = getattr(import_module(f"conceptseg.{_HOMES.get(name, 'errors')}"), name)

@@ -20,6 +20,7 @@ from conceptseg.data.absent_phrases import sample_absent
 from conceptseg.data.concept_image import Box, ConceptImage, ConceptObject
 from conceptseg.data.formats.recognise import find_splits
 from conceptseg.data.formats.split import Split
+from conceptseg.data.part import PartOfSplit
 from conceptseg.errors import DataError, OptionError
 
 __all__ = ["ConceptDataset", "ConceptImage", "ConceptObject", "choose_split", "open_dataset"]
@@ -73,6 +74,10 @@ class ConceptDataset(Sequence[ConceptImage]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         return self._image(index % len(self))
+
+    def part(self, numbers: Sequence[int]) -> ConceptDataset:
+        """The images of these numbers, as a dataset of its own; absent phrases stay the same."""
+        return ConceptDataset(self.name, self.split, PartOfSplit(self._data, numbers), self.absent)
 
     def _image(self, index: int) -> ConceptImage:
         image = self._data.read(index)
