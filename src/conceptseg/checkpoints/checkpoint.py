@@ -21,6 +21,8 @@ from conceptseg.models.config import DetectorConfig, ModelConfig
 from conceptseg.models.detector import Detector
 from conceptseg.models.text.tokenizer import Tokenizer
 
+RANDOM = (Tensor.uniform_, Tensor.normal_)  # with which modules start, beside all of torch.nn.init
+
 
 @dataclass(frozen=True)
 class Part:
@@ -102,14 +104,20 @@ def build_empty(config: DetectorConfig) -> Detector:
 
 
 class _NoRandomValues(TorchFunctionMode):
-    """Leaves out the random start values of tensors without memory, on which torch spends a second."""
+    """Leaves out the start values of tensors without memory.
+
+    For random ones torch would import its compiler, which takes longer than all the rest of loading.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in (Tensor.uniform_, Tensor.normal_) and args[0].is_meta:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func in RANDOM or getattr(func, "__module__", None) == "torch.nn.init":
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)
 
 
 def assign(detector: Detector, state: Mapping[str, Tensor]) -> None:

@@ -238,7 +238,7 @@ def stack(theirs: str, parts: Iterable[str], ours: str) -> Rule:
         ours: our name.
     """
     names = tuple(theirs.replace("{part}", part) for part in parts)
-    return Rule(names, ours, torch.cat, lambda tensors: list(_first(tensors).chunk(len(names))))
+    return Rule(names, ours, _stacked, lambda tensors: list(_first(tensors).chunk(len(names))))
 
 
 def transpose(theirs: str, ours: str) -> Rule:
@@ -280,6 +280,16 @@ def _first(tensors: list[Tensor | None]) -> Tensor:
 
 def _same(tensors: list[Tensor | None]) -> list[Tensor]:
     return [_first(tensors)]
+
+
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    if not tensors[0].is_meta:
+        return torch.cat(tensors)
+    # For tensors without memory torch would import its compiler, which takes longer than all of loading.
+    if len({tensor.shape[1:] for tensor in tensors}) > 1:
+        raise ValueError("they differ in width")
+    rows = sum(tensor.shape[0] for tensor in tensors)
+    return tensors[0].new_empty(rows, *tensors[0].shape[1:])
 
 
 def _to_grid(tensors: list[Tensor]) -> Tensor:
