@@ -1,0 +1,220 @@
+"""Alignment of exemplars with the image: values worked by hand, padding, and gradients."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from conceptseg.errors import ConfigError, ShapeError
+from conceptseg.losses.alignment import (
+    CONTRASTIVE,
+    DISTILLATION,
+    AlignmentConfig,
+    AlignmentLoss,
+    contrastive_alignment,
+    roi_distillation,
+    tokens_under_boxes,
+)
+
+FORMS = ("sigmoid", "info_nce")
+# One image of three tokens: along x, along y, and between the two.
+TOKENS = torch.tensor([[[2.0, 0.0], [0.0, 3.0], [1.0, 1.0]]])
+ALONG_X = torch.tensor([[[5.0, 0.0]]])
+HALF = math.sqrt(0.5)
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+def test_the_sigmoid_form_by_hand() -> None:
+    # Cosines 1, 0 and 0.707 at temperature 0.5: logits 2, 0 and 1.414; the first is its own.
+    loss = contrastive_alignment(ALONG_X, TOKENS, torch.tensor([[0]]), temperature=0.5)
+    expected = (softplus(-2) + (softplus(0) + softplus(2 * HALF)) / 2) / 2
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_info_nce_by_hand() -> None:
+    loss = contrastive_alignment(ALONG_X, TOKENS, torch.tensor([[0]]), temperature=0.5, form="info_nce")
+    expected = math.log(math.exp(2) + math.exp(0) + math.exp(2 * HALF)) - 2
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_tokens_that_another_exemplar_sits_on_are_no_negatives() -> None:
+    exemplars = torch.tensor([[[5.0, 0.0], [0.0, 1.0]]])
+    loss = contrastive_alignment(exemplars, TOKENS, torch.tensor([[0, 1]]), temperature=0.5)
+    assert loss.item() == pytest.approx((softplus(-2) + softplus(2 * HALF)) / 2, abs=1e-6)
+    # The same two exemplars as two prompts on one image.
+    apart = contrastive_alignment(
+        exemplars.transpose(0, 1),
+        TOKENS.expand(2, -1, -1),
+        torch.tensor([[0], [1]]),
+        temperature=0.5,
+        image_index=torch.tensor([3, 3]),
+    )
+    torch.testing.assert_close(apart, loss)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_two_exemplars_on_one_token_count_twice_and_take_it_once(form) -> None:
+    one = contrastive_alignment(ALONG_X, TOKENS, torch.tensor([[0]]), form=form)
+    two = contrastive_alignment(ALONG_X.expand(-1, 2, -1), TOKENS, torch.tensor([[0, 0]]), form=form)
+    torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_padding_changes_nothing_whatever_it_holds(form) -> None:
+    bare = contrastive_alignment(ALONG_X, TOKENS, torch.tensor([[0]]), form=form)
+    for held in (0.0, 9.0, float("nan")):
+        exemplars = torch.cat((ALONG_X, torch.full((1, 2, 2), held)), dim=1).requires_grad_()
+        padded = contrastive_alignment(exemplars, TOKENS, torch.tensor([[0, -1, -1]]), form=form)
+        torch.testing.assert_close(padded.detach(), bare)
+        padded.backward()
+        assert exemplars.grad is not None and exemplars.grad[0, 1:].eq(0).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("matches", (torch.zeros(2, 0, dtype=torch.long), torch.full((2, 3), -1)))
+def test_no_boxes_gives_zero_alignment_loss_not_nan(form, matches: Tensor) -> None:
+    exemplars = torch.randn(2, matches.shape[1], 4, requires_grad=True)
+    tokens = torch.randn(2, 5, 4, requires_grad=True)
+    loss = contrastive_alignment(exemplars, tokens, matches, form=form)
+    loss.backward()
+    assert loss.item() == 0 and tokens.grad is not None and tokens.grad.eq(0).all()
+    assert exemplars.grad is not None and exemplars.grad.eq(0).all()
+
+
+def test_a_map_of_one_token_has_no_negatives() -> None:
+    token = torch.tensor([[[1.0, 0.0]]])
+    sigmoid = contrastive_alignment(ALONG_X, token, torch.tensor([[0]]), temperature=0.5)
+    assert sigmoid.item() == pytest.approx(softplus(-2) / 2, abs=1e-6)
+    assert contrastive_alignment(ALONG_X, token, torch.tensor([[0]]), form="info_nce").item() == 0
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_opposite_vectors_at_a_low_temperature_do_not_overflow(form) -> None:
+    tokens = torch.tensor([[[-1.0, 0.0], [1.0, 0.0]]], requires_grad=True)
+    loss = contrastive_alignment(ALONG_X, tokens, torch.tensor([[0]]), temperature=1e-4, form=form)
+    loss.backward()
+    assert loss.isfinite() and tokens.grad is not None and tokens.grad.isfinite().all()
+
+
+def test_only_so_many_negatives_are_drawn_and_never_a_matched_one() -> None:
+    torch.manual_seed(0)
+    tokens = torch.eye(6)[None]
+    exemplar = torch.ones(1, 1, 6)
+    values = {
+        round(contrastive_alignment(exemplar, tokens, torch.tensor([[2]]), negatives=n).item(), 5)
+        for n in (1, 3, 5, 500)
+    }
+    assert len(values) == 1  # all negatives are alike here, so drawing fewer changes no mean
+    exemplar = torch.tensor([[[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]]])
+    for _ in range(20):
+        own_only = contrastive_alignment(exemplar, tokens, torch.tensor([[2]]), 1.0, negatives=2)
+        assert own_only.item() == pytest.approx((softplus(-1) + softplus(0)) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_contrastive_gradients_are_those_of_finite_differences(form) -> None:
+    generator = torch.Generator().manual_seed(2)
+    exemplars = torch.randn(2, 3, 4, dtype=torch.double, generator=generator).requires_grad_()
+    tokens = torch.randn(2, 5, 4, dtype=torch.double, generator=generator).requires_grad_()
+    matches = torch.tensor([[0, 3, -1], [2, 2, 4]])
+    # Every negative is drawn, so that the function is the same at every call.
+    assert torch.autograd.gradcheck(
+        lambda e, t: contrastive_alignment(e, t, matches, temperature=0.3, negatives=5, form=form),
+        (exemplars, tokens),
+    )
+
+
+def test_sizes_that_do_not_fit_are_named() -> None:
+    with pytest.raises(ShapeError, match=r"they are \(B, M, D\), \(B, HW, D\) and \(B, M\)"):
+        contrastive_alignment(ALONG_X, TOKENS, torch.tensor([[0, 1]]))
+    with pytest.raises(ShapeError, match="a match is 3; there are 3 image tokens"):
+        contrastive_alignment(ALONG_X, TOKENS, torch.tensor([[3]]))
+    with pytest.raises(ShapeError, match="do not fit"):
+        roi_distillation(ALONG_X, TOKENS, torch.zeros(1, 1, dtype=torch.bool))
+
+
+def test_an_exemplar_sits_on_the_token_under_its_centre() -> None:
+    boxes = torch.tensor([[[0.1, 0.1, 0.2, 0.2], [0.99, 0.4, 0.5, 0.5], [1.0, 1.0, 0.1, 0.1]]])
+    padding = torch.tensor([[False, False, False]])
+    assert tokens_under_boxes(boxes, padding, (2, 4)).tolist() == [[0, 3, 7]]
+    assert tokens_under_boxes(boxes, ~padding, (2, 4)).tolist() == [[-1, -1, -1]]
+
+
+def test_roi_distillation_by_hand() -> None:
+    predicted = torch.tensor([[[1.0, 2.0], [0.0, 0.0], [float("nan"), 1.0]]], requires_grad=True)
+    teacher = torch.tensor([[[0.0, 0.0], [0.0, 4.0], [1.0, 1.0]]], requires_grad=True)
+    loss = roi_distillation(predicted, teacher, torch.tensor([[False, False, True]]))
+    assert loss.item() == pytest.approx((2.5 + 8.0) / 2)
+    loss.backward()
+    # d/dp of the mean over two boxes of the mean over two channels: (p - t) / 2.
+    assert predicted.grad is not None and teacher.grad is None
+    assert predicted.grad.tolist() == [[[0.5, 1.0], [0.0, -2.0], [0.0, 0.0]]]
+    assert roi_distillation(predicted, teacher, torch.ones(1, 3, dtype=torch.bool)).item() == 0
+
+
+def test_roi_distillation_gradients_are_those_of_finite_differences() -> None:
+    predicted = torch.randn(2, 3, 4, dtype=torch.double, requires_grad=True)
+    teacher, padding = torch.randn(2, 3, 4, dtype=torch.double), torch.tensor([[False] * 3, [True] * 3])
+    assert torch.autograd.gradcheck(lambda p: roi_distillation(p, teacher, padding), (predicted,))
+
+
+def example_batch(boxes: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    torch.manual_seed(5)
+    exemplars = torch.randn(boxes, 3, 8, requires_grad=True)
+    sides = torch.rand(3, boxes, 4) * 0.4 + 0.3
+    padding = torch.zeros(3, boxes, dtype=torch.bool)
+    features = torch.randn(2, 8, 6, 6, requires_grad=True)
+    return exemplars, sides, padding, features, torch.tensor([0, 1, 1])
+
+
+def test_both_losses_are_named_and_reach_the_exemplars() -> None:
+    batch = example_batch()
+    losses = AlignmentLoss(8)(*batch)
+    assert set(losses) == {CONTRASTIVE, DISTILLATION} == set(AlignmentConfig().names)
+    losses[DISTILLATION].backward(retain_graph=True)
+    assert batch[0].grad is not None and batch[0].grad.abs().sum() > 0
+    assert batch[3].grad is None  # the teacher is frozen
+    losses[CONTRASTIVE].backward()
+    assert batch[3].grad is not None and batch[3].grad.abs().sum() > 0
+
+
+def test_losses_can_be_chosen_one_by_one() -> None:
+    for contrastive, distillation in (("info_nce", False), ("none", True), ("none", False)):
+        config = AlignmentConfig(contrastive=contrastive, distillation=distillation)  # type: ignore[arg-type]
+        loss = AlignmentLoss(8, config)
+        assert tuple(loss(*example_batch())) == config.names
+        assert (loss.projection is None) == (contrastive == "none")
+    with pytest.raises(ConfigError, match="temperature is 0"):
+        AlignmentConfig(temperature=0)
+    with pytest.raises(ConfigError, match="negatives is 0"):
+        AlignmentConfig(negatives=0)
+
+
+def test_a_batch_without_boxes_teaches_nothing() -> None:
+    exemplars, sides, padding, features, index = example_batch()
+    for given in ((exemplars, sides, ~padding), (exemplars[:0], sides[:, :0], padding[:, :0])):
+        losses = AlignmentLoss(8)(*given, features, index)
+        sum(losses.values(), start=torch.tensor(0.0)).backward()
+        assert [value.item() for value in losses.values()] == [0, 0]
+
+
+def test_training_on_the_losses_brings_exemplars_nearer() -> None:
+    exemplars, *rest = example_batch()
+    loss = AlignmentLoss(8)
+    tokens = torch.nn.Parameter(exemplars.detach())
+    optimiser = torch.optim.Adam([tokens, *loss.parameters()], lr=0.05)
+    first = last = 0.0
+    for step in range(40):
+        torch.manual_seed(0)
+        total = torch.stack(list(loss(tokens, *rest).values())).sum()
+        first, last = (total.item(), total.item()) if step == 0 else (first, total.item())
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+    assert last < 0.5 * first
