@@ -15,12 +15,12 @@ from conceptseg.data.scene_batches import (
     SceneBatches,
     SceneDataConfig,
     SceneStage,
-    batches_from,
     collate,
     normalised,
     scene_vocabulary,
 )
 from conceptseg.data.scenes import Scene, render_scene
+from conceptseg.data.step_batches import batches_from
 from conceptseg.errors import ConfigError
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer

@@ -10,14 +10,8 @@ import yaml
 from conceptseg.errors import ConfigError
 from conceptseg.models.config import ConvNetConfig, ViTConfig
 from conceptseg.models.presets import PRESETS
-from conceptseg.train.recipe import (
-    ModelChoice,
-    Recipe,
-    differences,
-    dump_recipe,
-    load_recipe,
-    recipe_names,
-)
+from conceptseg.train.recipe import ModelChoice, Recipe, load_recipe
+from conceptseg.train.recipe_file import differences, dump_recipe, recipe_names, recipe_task
 from tests.train.tiny import write_recipe
 
 
@@ -26,8 +20,8 @@ def tiny(tmp_path: Path) -> Path:
     return write_recipe(tmp_path / "tiny.yaml")
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_every_packaged_recipe_loads(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in recipe_names() if recipe_task(name) == "scenes"])
+def test_every_packaged_recipe_of_scenes_loads(name: str) -> None:
     assert load_recipe(name).name == name
 
 
@@ -90,7 +84,7 @@ def test_a_number_may_be_written_as_python_writes_it(tiny: Path, number: str) ->
     [
         ("seed", "override 'seed' is not of the form key=value"),
         ("=1", "not of the form key=value"),
-        ("sede=1", "recipe has unknown key 'sede'; known keys are data, ema_decay"),
+        ("sede=1", "recipe has unknown key 'sede'; known keys are accumulate, checkpoint"),
         ("optimiser.rate=1", "recipe.optimiser has unknown key 'rate'"),
         ("seed=one", "recipe.seed must be int, got 'one'"),
         ("seed=true", "recipe.seed must be int, got True"),
@@ -208,6 +202,6 @@ def test_two_recipes_differ_where_it_is_said(tiny: Path) -> None:
     assert differences(one, load_recipe(tiny)) == []
     other = load_recipe(tiny, ["optimiser.lr=0.5", "model.architecture.width=64"])
     assert differences(one, other) == [
-        "model.architecture.width is 32 and 64",
         "optimiser.lr is 0.001 and 0.5",
+        "model.architecture.width is 32 and 64",
     ]

@@ -8,7 +8,8 @@ import pytest
 from torch import nn
 
 from conceptseg.models.build import build_detector
-from conceptseg.train.recipe import ModelChoice, OptimiserConfig
+from conceptseg.train.recipe import ModelChoice
+from conceptseg.train.run_config import OptimiserConfig
 from conceptseg.train.schedule import build_optimiser, rate_factor
 from tests.train.tiny import TINY
 

@@ -11,7 +11,7 @@ from conceptseg.data.scene_batches import SceneBatches
 from conceptseg.losses.detection import DetectionLoss, LossWeights
 from conceptseg.models.build import build_detector
 from conceptseg.train.recipe import Recipe, load_recipe
-from conceptseg.train.task import DetectionTask
+from conceptseg.train.task import SceneTask
 from tests.train.tiny import tiny_tokenizer, write_recipe
 
 
@@ -21,10 +21,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 
 @pytest.fixture
-def task(recipe: Recipe) -> DetectionTask:
+def task(recipe: Recipe) -> SceneTask:
     torch.manual_seed(0)
     detector = build_detector(recipe.model.detector_config())
-    return DetectionTask(detector, DetectionLoss(recipe.loss), recipe.preprocessing)
+    return SceneTask(detector, DetectionLoss(recipe.loss), recipe.preprocessing)
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +32,20 @@ def batches(recipe: Recipe) -> SceneBatches:
     return SceneBatches(recipe.data, tiny_tokenizer(), seed=0)
 
 
-def test_losses_are_finite_scalars_that_all_have_a_weight(task: DetectionTask, batches: SceneBatches) -> None:
+def test_losses_are_finite_scalars_that_all_have_a_weight(task: SceneTask, batches: SceneBatches) -> None:
     losses = task(batches[0], torch.tensor(4.0))
     assert set(losses) <= set(LossWeights().by_name())
     assert all(value.shape == () and torch.isfinite(value) for value in losses.values())
 
 
-def test_the_auxiliary_queries_can_be_switched_off(task: DetectionTask, batches: SceneBatches) -> None:
+def test_the_auxiliary_queries_can_be_switched_off(task: SceneTask, batches: SceneBatches) -> None:
     task.use_one_to_many(False)
     assert not any(name.startswith("o2m_") for name in task(batches[0], torch.tensor(4.0)))
     task.use_one_to_many(True)
     assert any(name.startswith("o2m_") for name in task(batches[0], torch.tensor(4.0)))
 
 
-def test_pixels_are_normalised_as_the_recipe_says(task: DetectionTask, batches: SceneBatches) -> None:
+def test_pixels_are_normalised_as_the_recipe_says(task: SceneTask, batches: SceneBatches) -> None:
     seen = []
     task.detector.vision_encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     batch = batches[0]
@@ -54,7 +54,7 @@ def test_pixels_are_normalised_as_the_recipe_says(task: DetectionTask, batches: 
     assert torch.allclose(pixels, batch.pixels.float() / 255 * 2 - 1, atol=1e-6)
 
 
-def test_boxes_are_read_from_the_image_they_lie_on(task: DetectionTask, batches: SceneBatches) -> None:
+def test_boxes_are_read_from_the_image_they_lie_on(task: SceneTask, batches: SceneBatches) -> None:
     """In a cross-image question the other image changes the answer; otherwise it does not."""
     task.eval()
     batch = batches[0]
@@ -72,11 +72,11 @@ def test_boxes_are_read_from_the_image_they_lie_on(task: DetectionTask, batches:
     assert torch.allclose(alone, task.predict(batch).class_logits[..., about_first], atol=1e-5)
 
 
-def test_means_and_deviations_are_no_part_of_a_checkpoint(task: DetectionTask) -> None:
+def test_means_and_deviations_are_no_part_of_a_checkpoint(task: SceneTask) -> None:
     assert all(name.startswith(("detector.", "alignment.")) for name in task.state_dict())
 
 
-def test_naming_adds_its_losses_and_reaches_every_encoder(task: DetectionTask, recipe: Recipe) -> None:
+def test_naming_adds_its_losses_and_reaches_every_encoder(task: SceneTask, recipe: Recipe) -> None:
     stage = dataclasses.replace(recipe.data.stages[0], naming=3, extra_images=2)
     data = SceneBatches(dataclasses.replace(recipe.data, stages=(stage,)), tiny_tokenizer(), seed=0)
     losses = task(data[0], torch.tensor(4.0))
@@ -87,7 +87,7 @@ def test_naming_adds_its_losses_and_reaches_every_encoder(task: DetectionTask, r
         assert gradients and any(g.abs().max() > 0 for g in gradients), part
 
 
-def test_a_stage_that_only_names_has_no_other_loss(task: DetectionTask, recipe: Recipe) -> None:
+def test_a_stage_that_only_names_has_no_other_loss(task: SceneTask, recipe: Recipe) -> None:
     stage = dataclasses.replace(recipe.data.stages[0], naming=3, questions=0)
     data = SceneBatches(dataclasses.replace(recipe.data, stages=(stage,)), tiny_tokenizer(), seed=0)
     assert set(task(data[0], torch.tensor(1.0))) == {"region_words"}

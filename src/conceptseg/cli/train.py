@@ -33,8 +33,10 @@ def train(
 
     Writes a run folder: the resolved recipe, metrics, checkpoints, and the trained model.
     """
-    from conceptseg.train.run import train_recipe
+    from conceptseg.cli.recipes import trainer_of
+    from conceptseg.train.recipe_file import recipe_task
 
+    train_recipe = trainer_of(recipe_task(recipe, overrides or []))
     try:
         model = train_recipe(recipe, overrides or [], out, resume)
     except KeyboardInterrupt as stop:

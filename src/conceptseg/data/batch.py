@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from conceptseg.errors import ConfigError
 from conceptseg.losses.targets import Targets
 from conceptseg.models.prompts import GeometricPrompt
 
@@ -56,6 +57,49 @@ class Batch:
             exemplar_index=self.exemplar_index.to(device),
             targets=self.targets.to(device),
             regions=None if self.regions is None else self.regions.to(device),
+        )
+
+    @property
+    def examples(self) -> int:
+        """What the batch counts as: its pairs, or its images where nothing is asked."""
+        return len(self.phrases) or self.pixels.shape[0]
+
+    def split(self, parts: int) -> list[Batch]:
+        """The same pairs in up to so many batches; an image that pairs of two of them need is in both.
+
+        Raises:
+            ConfigError: the batch compares all its objects with each other, or asks nothing.
+        """
+        if parts == 1:
+            return [self]
+        if self.regions is not None or not self.phrases:
+            raise ConfigError("accumulate works with questions alone: regions are compared across the batch")
+        chosen = torch.arange(len(self.phrases)).tensor_split(min(parts, len(self.phrases)))
+        return [self._pairs(pairs.to(self.pixels.device)) for pairs in chosen]
+
+    def _pairs(self, pairs: Tensor) -> Batch:
+        needed = torch.cat([self.image_index[pairs], self.exemplar_index[pairs]])
+        images, position = torch.unique(needed, return_inverse=True)
+        g, t = self.geometry, self.targets
+
+        def taken(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[pairs]
+
+        return Batch(
+            pixels=self.pixels[images],
+            phrases=[self.phrases[i] for i in pairs.tolist()],
+            token_ids=self.token_ids[pairs],
+            geometry=GeometricPrompt(taken(g.boxes_cxcywh), taken(g.box_labels), taken(g.box_padding)),
+            image_index=position[: len(pairs)],
+            exemplar_index=position[len(pairs) :],
+            targets=Targets(
+                boxes_cxcywh=t.boxes_cxcywh[pairs],
+                valid=t.valid[pairs],
+                present=t.present[pairs],
+                masks=taken(t.masks),
+                has_mask=t.has_mask[pairs],
+                semantic=taken(t.semantic),
+            ),
         )
 
 

@@ -6,15 +6,14 @@ seen, and nothing about the data has to be saved.
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from conceptseg.data.batch import Batch, Question
 from conceptseg.data.questions import VISUAL, QuestionConfig, QuestionMaker
@@ -101,6 +100,7 @@ class SceneBatches(Dataset[Batch]):
         self.seed = seed
         self.process, self.processes = process, processes
         self.split = split
+        self.workers = config.workers
         self.maker = QuestionMaker(config.questions)
 
     def __len__(self) -> int:
@@ -133,22 +133,6 @@ class SceneBatches(Dataset[Batch]):
             examples = stage.questions > 0
             batch.regions = collect_region_phrases(scenes, masks, self.tokenizer, stage.naming, rng, examples)
         return batch
-
-
-def batches_from(data: SceneBatches, start: int) -> Generator[Batch, None, None]:
-    """Batches `start`, `start + 1`, ... in order, rendered ahead by worker processes.
-
-    Closing the generator ends the workers.
-    """
-    yield from DataLoader(
-        data,
-        batch_size=None,
-        sampler=range(start, len(data)),
-        num_workers=data.config.workers,
-        prefetch_factor=4 if data.config.workers else None,
-        worker_init_fn=_ignore_stop_signals,
-        generator=torch.Generator(),  # its own: the loader must not draw from the run's random numbers
-    )
 
 
 def collate(
@@ -223,12 +207,3 @@ def _small_masks(scene: Scene, size: int) -> Tensor:
     full = [Image.fromarray(it.mask.astype(np.uint8) * 255) for it in scene.objects]
     small = [np.asarray(mask.resize((size, size), Image.Resampling.BOX)) > 127 for mask in full]
     return torch.from_numpy(np.stack(small)) if small else torch.zeros(0, size, size, dtype=torch.bool)
-
-
-def _ignore_stop_signals(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; only the training process answers them.
-
-    It still needs the batches of its last step, and ends the workers itself.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,8 @@
-"""From a recipe to a trained model folder: what `conceptseg train` calls."""
+"""From a recipe of scenes to a trained model folder: what `conceptseg train` calls for them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,17 @@ from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.checkpoints.folder import load_model_folder, save_model_folder
 from conceptseg.data.batch import Batch
 from conceptseg.data.scene_batches import SceneBatches, scene_vocabulary
-from conceptseg.errors import ConfigError, TrainingError
+from conceptseg.errors import ConfigError
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.build import build_detector
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
-from conceptseg.train.extra import require_training_packages
+from conceptseg.train.job import Work, run_job
 from conceptseg.train.recipe import Recipe, load_recipe
 from conceptseg.train.run_folder import RunFolder
-from conceptseg.train.task import DetectionTask
+from conceptseg.train.task import SceneTask, Task
+from conceptseg.train.validation import SceneValidation
 
 
 def train_recipe(
@@ -49,56 +51,44 @@ def train_recipe(
         TrainingError: the folder cannot be used, or training cannot go on.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the step in flight was finished and saved.
     """
-    require_training_packages()
-    # After that check, because these import the packages it looks for.
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-
-    from conceptseg.train.loop import Trainer
-
     chosen = load_recipe(recipe, overrides)
-    folder = RunFolder(out if out is not None else Path("runs") / chosen.name)
-    # Which parameters a step uses depends on its prompts (boxes or none) and its stage.
-    parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[parallel])  # the loop casts by itself
-    state = folder.load(chosen) if resume else None
-    _check_processes(state, accelerator.num_processes)
-    if accelerator.is_main_process:
-        if resume:
-            folder.rewind(int(state["step"]) if state is not None else 0)
-        else:
-            folder.start(chosen)
-        if not folder.tokenizer_path.is_file():
-            _prepare_tokenizer(chosen, folder)
-    # Nobody replaces the checkpoint before everybody has read it, or reads the tokenizer before it is there.
-    accelerator.wait_for_everyone()
-
-    torch.manual_seed(chosen.seed)
-    detector, config = _start(chosen)
-    tokenizer = Tokenizer.load(folder.tokenizer_path, config.architecture.text.context_length)
-    index, count = accelerator.process_index, accelerator.num_processes
-    trainer = Trainer(
-        recipe=chosen,
-        task=DetectionTask(detector, DetectionLoss(chosen.loss), chosen.preprocessing),
-        data=SceneBatches(chosen.data, tokenizer, chosen.seed, index, count),
-        validation=_validation(chosen, tokenizer) if accelerator.is_main_process else [],
-        folder=folder,
-        accelerator=accelerator,
-    )
-    trained = trainer.run(state)
-    if accelerator.is_main_process:
-        dtype = getattr(torch, chosen.weights_dtype)
-        save_model_folder(folder.model_path, trained.detector, tokenizer, config, dtype)
-    accelerator.end_training()
-    return folder.model_path
+    job = SceneJob(chosen, RunFolder(out if out is not None else Path("runs") / chosen.name))
+    run_job(job, resume)
+    return job.folder.model_path
 
 
-def _check_processes(state: dict[str, Any] | None, processes: int) -> None:
-    before = processes if state is None else int(state.get("processes", 1))
-    if before != processes:
-        raise TrainingError(
-            f"the run was begun with {before} processes and not {processes}: its steps would change size; "
-            f"resume with {before}"
+@dataclass
+class SceneJob:
+    """Training on scenes."""
+
+    recipe: Recipe
+    folder: RunFolder
+
+    def prepare(self) -> None:
+        if not self.folder.tokenizer_path.is_file():
+            _prepare_tokenizer(self.recipe, self.folder)
+
+    def build(self, process: int, processes: int) -> Work:
+        recipe = self.recipe
+        detector, self._config = _start(recipe)
+        tokenizer = self._tokenizer()
+        return Work(
+            task=SceneTask(
+                detector, DetectionLoss(recipe.loss), recipe.preprocessing, recipe.weights, recipe.data
+            ),
+            data=SceneBatches(recipe.data, tokenizer, recipe.seed, process, processes),
+            validate=SceneValidation(lambda: _validation(recipe, tokenizer), recipe.precision)
+            if recipe.validation_batches
+            else None,
         )
+
+    def finish(self, task: Task) -> None:
+        dtype = getattr(torch, self.recipe.weights_dtype)
+        save_model_folder(self.folder.model_path, task.detector, self._tokenizer(), self._config, dtype)
+
+    def _tokenizer(self) -> Tokenizer:
+        length = self.recipe.model.detector_config().text.context_length
+        return Tokenizer.load(self.folder.tokenizer_path, length)
 
 
 def _start(recipe: Recipe) -> tuple[Detector, ModelConfig]:

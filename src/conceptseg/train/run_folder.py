@@ -6,7 +6,7 @@ metrics.jsonl     one line per logged step
 events.*          the same for TensorBoard
 losses.png        the same as a figure
 last.pt           everything a resume needs; replaced in one step
-best.safetensors  averaged weights at the lowest validation loss so far
+best.safetensors  averaged weights of the best look at held-out data so far
 model/            the trained model, once the run has ended
 """
 
@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 
 from conceptseg.checkpoints.atomic_write import replacing, write_text
 from conceptseg.errors import ConfigError, TrainingError
-from conceptseg.train.recipe import Recipe, differences, dump_recipe, load_recipe
+from conceptseg.train.recipe_file import differences, dump_recipe, read_recipe
+from conceptseg.train.run_config import RunConfig
 
 CHECKPOINT_KEYS = {"task", "average", "optimiser", "step", "best"}
 
@@ -55,7 +56,7 @@ class RunFolder:
     def model_path(self) -> Path:
         return self.path / "model"
 
-    def start(self, recipe: Recipe) -> None:
+    def start(self, recipe: RunConfig) -> None:
         """Begin a new run.
 
         Raises:
@@ -79,7 +80,7 @@ class RunFolder:
             )
         write_text(self.recipe_path, dump_recipe(recipe))
 
-    def load(self, recipe: Recipe) -> dict[str, Any] | None:
+    def load(self, recipe: RunConfig) -> dict[str, Any] | None:
         """The last checkpoint; None when the run was stopped before its first one. Changes nothing.
 
         Raises:
@@ -88,7 +89,7 @@ class RunFolder:
         if not self.recipe_path.is_file():
             raise TrainingError(f"{self.path} holds no run to resume")
         try:
-            begun = load_recipe(self.recipe_path)
+            begun = read_recipe(type(recipe), self.recipe_path)
         except ConfigError as error:
             raise TrainingError(f"cannot resume: {self.recipe_path}: {error}") from error
         # Recipes and not texts are compared: a run begun before a new key came in keeps that key's default.
@@ -149,7 +150,7 @@ class RunFolder:
         return lines
 
     def draw_losses(self) -> None:
-        """Draw `losses.png` from the metrics: every loss of training, and of held-out scenes as points."""
+        """Draw `losses.png` from the metrics: every loss of training, and of held-out data as points."""
         from matplotlib.figure import Figure
 
         lines = self.metrics()

@@ -7,21 +7,32 @@ import math
 import torch
 from torch import nn
 
-from conceptseg.train.recipe import OptimiserConfig
+from conceptseg.errors import ConfigError
+from conceptseg.train.run_config import OptimiserConfig
+from conceptseg.train.task import in_part
 
 NOT_DECAYED = ("embedding", "reference_points", "presence_token", "summary_token")
 
 
 def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW; matrices decay, biases, norms and embeddings do not. Each group remembers its own peak rate."""
+    """AdamW; matrices decay, biases, norms and embeddings do not. Each group remembers its own peak rate.
+
+    Raises:
+        ConfigError: a rate is given for a part that the model does not have, or nothing is left to train.
+    """
+    names = [name.removeprefix("detector.") for name, _ in model.named_parameters()]
+    for part in config.part_rates:
+        if not any(in_part(name, part) for name in names):
+            raise ConfigError(f"optimiser.part_rates names {part!r}, which this model does not have")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        own_rate = config.vision_lr if "vision_encoder" in name else None
-        rate = config.lr if own_rate is None else own_rate
+        rate = _peak_rate(name.removeprefix("detector."), config)
         decays = parameter.dim() > 1 and not any(word in name for word in NOT_DECAYED)
         groups.setdefault((rate, config.weight_decay if decays else 0.0), []).append(parameter)
+    if not groups:
+        raise ConfigError("nothing is left to train: every part is frozen")
     return torch.optim.AdamW(
         [
             {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
@@ -30,6 +41,13 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Ad
         betas=(config.betas[0], config.betas[1]),
         fused=True,
     )
+
+
+def _peak_rate(name: str, config: OptimiserConfig) -> float:
+    """Of one parameter: the innermost part that is named decides."""
+    rate = config.vision_lr if config.vision_lr is not None and "vision_encoder" in name else config.lr
+    parts = [part for part in config.part_rates if in_part(name, part)]
+    return rate * config.part_rates[max(parts, key=len)] if parts else rate
 
 
 def rate_factor(step: int, steps: int, config: OptimiserConfig) -> float:

@@ -1,29 +1,41 @@
-"""What is learned: a task is a module that turns a batch into named losses. The loop knows nothing else."""
+"""What is learned: a task turns a batch into named losses, and the loop does the rest.
+
+Task           what every task has: the detector, which parts of it train, and what changes from step to step
+DetectionTask  find what the prompt names
+SceneTask      the same on scenes, whose objects are also compared with the words that are true of them
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from conceptseg.data.batch import Batch
-from conceptseg.losses.detection import DetectionLoss
+from conceptseg.data.scene_batches import SceneDataConfig
+from conceptseg.errors import ConfigError
+from conceptseg.losses.detection import DetectionLoss, LossWeights
 from conceptseg.models.config import PreprocessingConfig
 from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures
 from conceptseg.models.prompts import join_prompts
 from conceptseg.train.alignment import RegionAlignment
 
 
-class DetectionTask(nn.Module):
-    """Find what the prompt names: the whole detector against labelled scenes."""
+class Task(nn.Module):
+    """A detector and what it is taught; a task of one's own writes `forward`, and what else differs.
+
+    Whatever does not train stays in eval mode, whatever `train()` says: dropout is off, batch norm keeps its
+    statistics. A module that is only read, as a teacher is, is better held in a `FrozenModule`: then it is in
+    no checkpoint and no average either.
+    """
 
     mean: Tensor  # (3, 1, 1), per channel
     std: Tensor
 
-    def __init__(self, detector: Detector, loss: DetectionLoss, preprocessing: PreprocessingConfig) -> None:
+    def __init__(self, detector: Detector, preprocessing: PreprocessingConfig) -> None:
         super().__init__()
         self.detector = detector
-        self.loss = loss
-        self.alignment = RegionAlignment()
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(3, 1, 1), persistent=False)
 
@@ -32,23 +44,46 @@ class DetectionTask(nn.Module):
 
         Args:
             batch: on the device of the detector.
-            num_boxes: scalar normaliser of box and mask losses.
+            num_boxes: scalar normaliser of box and mask losses, the same in all processes of a step.
         """
-        image = self.encode_images(batch)
-        losses: dict[str, Tensor] = {}
-        if batch.phrases:
-            losses.update(self.loss(self.detect(image, batch), batch.targets, num_boxes))
-        if batch.regions is not None:
-            losses.update(self.alignment(self.detector, image, batch.regions))
-        return losses
+        raise NotImplementedError
 
-    def use_one_to_many(self, used: bool) -> None:
-        """Switch the auxiliary queries on or off, where the detector is built with them."""
-        self.detector.decoder.one_to_many = used and self.detector.config.decoder.one_to_many
+    def loss_weights(self, step: int) -> Mapping[str, float]:
+        """What each named loss counts in the total at a step, counted from 0."""
+        raise NotImplementedError
 
-    def predict(self, batch: Batch) -> DetectorOutput:
-        """The detector's answers to the batch's questions."""
-        return self.detect(self.encode_images(batch), batch)
+    def begin_step(self, step: int) -> None:
+        """Switch what differs between stages; called before each step's forward pass."""
+
+    def rate(self, step: int) -> float:
+        """Factor on the learning rate, beside the schedule's."""
+        return 1.0
+
+    def train_only(self, parts: Sequence[str]) -> None:
+        """Freeze all of the detector but these parts.
+
+        Args:
+            parts: dotted names of its modules or parameters: "decoder.presence_head", "mask_head".
+
+        Raises:
+            ConfigError: a name that the detector does not have.
+        """
+        self.detector.requires_grad_(False)
+        for part in parts:
+            found = [p for name, p in self.detector.named_parameters() if in_part(name, part)]
+            if not found:
+                known = ", ".join(name for name, _ in self.detector.named_children())
+                raise ConfigError(
+                    f"trainable names {part!r}, which this model does not have; its parts: {known}"
+                )
+            for parameter in found:
+                parameter.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> Task:
+        super().train(mode)
+        if mode:
+            _rest(self)
+        return self
 
     def encode_images(self, batch: Batch) -> ImageFeatures:
         """Features of every image of the batch."""
@@ -60,3 +95,96 @@ class DetectionTask(nn.Module):
         words = self.detector.encode_text(batch.token_ids)
         exemplars = self.detector.encode_exemplars(image, batch.geometry, batch.exemplar_index)
         return self.detector.detect(image, batch.image_index, join_prompts(words, exemplars))
+
+    def predict(self, batch: Batch) -> DetectorOutput:
+        """The detector's answers to the batch's questions."""
+        return self.detect(self.encode_images(batch), batch)
+
+
+class DetectionTask(Task):
+    """Find what the prompt names: the detector against labelled objects."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        loss: DetectionLoss,
+        preprocessing: PreprocessingConfig,
+        weights: LossWeights | None = None,
+    ) -> None:
+        super().__init__(detector, preprocessing)
+        self.loss = loss
+        self.weights = weights or LossWeights()
+
+    def forward(self, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
+        return self.losses(self.encode_images(batch), batch, num_boxes)
+
+    def losses(self, image: ImageFeatures, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
+        """The losses of the batch's questions; none where it asks nothing."""
+        if not batch.phrases:
+            return {}
+        return self.loss(self.detect(image, batch), batch.targets, num_boxes)
+
+    def loss_weights(self, step: int) -> Mapping[str, float]:
+        return self.weights.by_name()
+
+    def use_one_to_many(self, used: bool) -> None:
+        """Switch the auxiliary queries on or off, where the detector is built with them."""
+        self.detector.decoder.one_to_many = used and self.detector.config.decoder.one_to_many
+
+
+class SceneTask(DetectionTask):
+    """Find what the prompt names in scenes, stage by stage."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        loss: DetectionLoss,
+        preprocessing: PreprocessingConfig,
+        weights: LossWeights | None = None,
+        data: SceneDataConfig | None = None,
+    ) -> None:
+        super().__init__(detector, loss, preprocessing, weights)
+        self.data = data or SceneDataConfig()
+        self.alignment = RegionAlignment()
+
+    def losses(self, image: ImageFeatures, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
+        losses = super().losses(image, batch, num_boxes)
+        if batch.regions is not None:
+            losses.update(self.alignment(self.detector, image, batch.regions))
+        return losses
+
+    def begin_step(self, step: int) -> None:
+        self.use_one_to_many(self.data.stage_of(step)[0].one_to_many)
+
+    def rate(self, step: int) -> float:
+        return self.data.stage_of(step)[0].rate
+
+
+class FrozenModule:
+    """A module that is only read; not a `nn.Module`, so that a task neither trains nor saves it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module.eval().requires_grad_(False)
+
+    def on(self, device: torch.device | str) -> nn.Module:
+        """The module, in eval mode, on a device."""
+        return self._module.to(device)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> FrozenModule:
+        """Itself: averaging copies a task, and what never changes needs no copy."""
+        return self
+
+
+def in_part(name: str, part: str) -> bool:
+    """Whether a dotted name is a part's own or lies inside it."""
+    return name == part or name.startswith(f"{part}.")
+
+
+def _rest(module: nn.Module) -> None:
+    """Put every module all of whose weights are frozen into eval mode."""
+    weights = [parameter.requires_grad for parameter in module.parameters()]
+    if weights and not any(weights):
+        module.eval()
+        return
+    for child in module.children():
+        _rest(child)

@@ -1,0 +1,53 @@
+"""What a training run reads: one batch per step, determined by (seed, step) alone.
+
+So a run that is resumed at any step sees what it would have seen, and nothing about the data has to be saved.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Generator
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader
+
+from conceptseg.data.batch import Batch
+
+
+class StepBatches(Protocol):
+    """The batches of a run, for one of its processes."""
+
+    workers: int  # processes that make them; 0 makes them in the training process
+
+    def __len__(self) -> int:
+        """Steps of the run."""
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of a step, counted from 0; the same one whenever it is asked for."""
+
+
+def batches_from(data: StepBatches, start: int) -> Generator[Batch, None, None]:
+    """Batches `start`, `start + 1`, ... in order, made ahead by worker processes.
+
+    Closing the generator ends the workers.
+    """
+    dataset: Any = data  # torch asks for its own base class, and uses no more than these two methods
+    yield from DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=range(start, len(data)),
+        num_workers=data.workers,
+        prefetch_factor=4 if data.workers else None,
+        worker_init_fn=_ignore_stop_signals,
+        generator=torch.Generator(),  # its own: the loader must not draw from the run's random numbers
+    )
+
+
+def _ignore_stop_signals(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; only the training process answers them.
+
+    It still needs the batches of its last step, and ends the workers itself.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

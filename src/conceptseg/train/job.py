@@ -1,0 +1,106 @@
+"""From a recipe to a run folder, whatever the task: what all of them do before and after the loop.
+
+A job says what is special: what lies in the folder before training starts, what is trained on what, and what
+is written at the end. `run_job` runs it in one process or in several.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from conceptseg.data.step_batches import StepBatches
+from conceptseg.errors import TrainingError
+from conceptseg.train.extra import require_training_packages
+from conceptseg.train.run_config import RunConfig
+from conceptseg.train.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from conceptseg.train.task import Task
+    from conceptseg.train.validation import Validate
+
+
+@dataclass
+class Work:
+    """What one process trains, on what, and how it is judged."""
+
+    task: Task
+    data: StepBatches
+    validate: Validate | None  # the main process alone asks
+
+
+class Job(Protocol):
+    """One run of one task."""
+
+    @property
+    def recipe(self) -> RunConfig: ...
+
+    @property
+    def folder(self) -> RunFolder: ...
+
+    def prepare(self) -> None:
+        """Write what the run needs beside its recipe; the main process alone, again when it resumes."""
+
+    def build(self, process: int, processes: int) -> Work:
+        """Make what this process works with; random numbers are seeded with the recipe's seed."""
+
+    def finish(self, task: Task) -> None:
+        """Write the trained model; the main process alone."""
+
+
+def run_job(job: Job, resume: bool = False) -> None:
+    """Train.
+
+    Started by `torchrun` or `accelerate launch`, several processes train together: each takes other data, a
+    step is as many times larger, and the main one writes the run folder.
+
+    Args:
+        job: of any task.
+        resume: go on with the run that the folder holds.
+
+    Raises:
+        ConfigError: the recipe is wrong.
+        MissingDependencyError: a package of the extra `train` is not installed.
+        TrainingError: the folder cannot be used, or training cannot go on.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the step in flight was finished and saved.
+    """
+    require_training_packages()
+    # After that check, because these import the packages it looks for.
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    from conceptseg.train.loop import Trainer
+
+    # Which parameters a step uses depends on its prompts (boxes or none) and its stage.
+    parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[parallel])  # the loop casts by itself
+    state = job.folder.load(job.recipe) if resume else None
+    _check_processes(state, accelerator.num_processes)
+    if accelerator.is_main_process:
+        if resume:
+            job.folder.rewind(int(state["step"]) if state is not None else 0)
+        else:
+            job.folder.start(job.recipe)
+        job.prepare()
+    # Nobody replaces the checkpoint before everybody has read it, or reads the folder before all is there.
+    accelerator.wait_for_everyone()
+
+    torch.manual_seed(job.recipe.seed)
+    work = job.build(accelerator.process_index, accelerator.num_processes)
+    if job.recipe.trainable:
+        work.task.train_only(job.recipe.trainable)
+    trainer = Trainer(job.recipe, work.task, work.data, work.validate, job.folder, accelerator)
+    trained = trainer.run(state)
+    if accelerator.is_main_process:
+        job.finish(trained)
+    accelerator.end_training()
+
+
+def _check_processes(state: dict[str, Any] | None, processes: int) -> None:
+    before = processes if state is None else int(state.get("processes", 1))
+    if before != processes:
+        raise TrainingError(
+            f"the run was begun with {before} processes and not {processes}: its steps would change size; "
+            f"resume with {before}"
+        )
