@@ -26,6 +26,7 @@ from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector, ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 from conceptseg.models.text.tokenizer import Tokenizer
+from conceptseg.network import Network
 from conceptseg.postprocess import PresenceMode, ReadingOptions, check_reading_options, read_result
 from conceptseg.prompts import (
     VISUAL,
@@ -37,6 +38,8 @@ from conceptseg.prompts import (
     check_thresholds,
 )
 from conceptseg.result import Result
+from conceptseg.runtime.onnx_detector import OnnxDetector
+from conceptseg.runtime.onnx_folder import is_onnx_folder
 
 PAIRS_AT_ONCE = (
     16  # (image, prompt) pairs in one batch; more phrases run in turns, so that memory stays bounded
@@ -49,29 +52,41 @@ def load(
     dtype: str | torch.dtype = "auto",
     resolution: int | None = None,
     geometry_from: str | os.PathLike[str] | None = None,
+    text_context: int | None = None,
 ) -> Segmenter:
     """Load a model by its name.
 
     Args:
         name: an embedded model ("nano"), the path of a model, or a Hugging Face repository ("owner/name").
-            A path may lead to a folder of ours or of `transformers`, or to a file of SAM 3, EfficientSAM3 or
-            SAM3-LiteText weights; what it is, is told from its contents.
+            A path may lead to a folder of ours or of `transformers`, to an ONNX folder (`conceptseg export
+            onnx`), or to a file of SAM 3, EfficientSAM3 or SAM3-LiteText weights; what it is, is told from
+            its contents.
         device: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (bfloat16 on CUDA where it is native, else float32), "float32", "bfloat16", "float16".
         resolution: side in pixels of the square that images are stretched to; None: what the model was
             trained at.
         geometry_from: another model, from which parts are taken that this one's file lacks: some files of
             EfficientSAM3 come without the geometry encoder, which is that of SAM 3.
+        text_context: tokens that phrases are padded to, where the text encoder is MobileCLIP's: 16, 32 or 77,
+            as it was trained. None: as the config or the name of the file says (`..._ctx16.pt`), else as many
+            as there are positions.
 
     Raises:
         ModelNotFoundError: no model has this name.
+        MissingDependencyError: it is an ONNX folder, and ONNX Runtime is not installed.
         CheckpointError: its weights are damaged, incomplete, or in a layout that cannot be read.
-        OptionError: an impossible device, dtype or resolution.
+        OptionError: an impossible device, dtype, resolution or text context.
     """
+    path = find_model(name)
+    if is_onnx_folder(path):
+        exported = OnnxDetector(path, device)
+        return Segmenter(
+            exported, exported.tokenizer(), exported.config, dtype=dtype, resolution=resolution
+        )
     chosen = choose_device(device)
     number_type = choose_dtype(dtype, chosen)
     others = None if geometry_from is None else find_model(geometry_from)
-    detector, tokenizer, config = load_checkpoint(find_model(name), others)
+    detector, tokenizer, config = load_checkpoint(path, others, text_context)
     return Segmenter(detector, tokenizer, config, device=chosen, dtype=number_type, resolution=resolution)
 
 
@@ -108,7 +123,7 @@ class Segmenter:
 
     def __init__(
         self,
-        detector: Detector,
+        detector: Detector | OnnxDetector,
         tokenizer: Tokenizer,
         config: ModelConfig,
         *,
@@ -116,16 +131,44 @@ class Segmenter:
         dtype: str | torch.dtype = "float32",
         resolution: int | None = None,
     ) -> None:
-        """Wrap a detector; it is put into eval mode and moved to `device` (None: it stays where it is)."""
+        """Wrap a network.
+
+        Args:
+            detector: put into eval mode and moved to `device` (None: it stays where it is); an exported one
+                stays on the device that it was opened for.
+            tokenizer: of its text encoder.
+            config: says how pictures are prepared and presence is read.
+            dtype: as for `load`.
+            resolution: as for `load`.
+        """
+        self.config = config
+        self.tokenizer = tokenizer
+        self.network: Network = detector
+        if isinstance(detector, OnnxDetector):
+            self.device, self.dtype = torch.device("cpu"), torch.float32  # of what goes in and comes out
+            self.resolution = detector.check_options(dtype, resolution)
+            self.fingerprint = detector.info.fingerprint
+            return
         here = next(detector.parameters()).device
         self.device = here if device is None else choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
-        self.config = config
         stride = config.architecture.vision.stride
         self.resolution = choose_resolution(resolution, config.preprocessing.resolution, stride)
-        self.detector = detector.to(self.device).eval()
-        self.tokenizer = tokenizer
         self.fingerprint = model_fingerprint(detector)
+        detector.to(self.device).eval()
+
+    @property
+    def detector(self) -> Detector:
+        """The torch network.
+
+        Raises:
+            OptionError: this segmenter runs an exported one, which has no weights to look at or to train.
+        """
+        if not isinstance(self.network, Detector):
+            raise OptionError(
+                "this model was exported to ONNX and can only be asked; load the model it was exported from"
+            )
+        return self.network
 
     def __repr__(self) -> str:
         name = self.config.provenance.get("name", "model")
@@ -313,13 +356,13 @@ class Segmenter:
         mean, std = self.config.preprocessing.mean, self.config.preprocessing.std
         squares = torch.stack([model_input(image.pixels, self.resolution, mean, std) for image in images])
         with self.inference():
-            return self.detector.encode_images(squares.to(self.device))
+            return self.network.encode_images(squares.to(self.device))
 
     def text_tokens(self, phrases: Sequence[str]) -> PromptTokens:
         """K phrases -> (T, K, D); the text encoder sees a bounded number at a time."""
         with self.inference():
             ids = self.tokenizer(phrases).to(self.device)
-            parts = [self.detector.encode_text(part) for part in torch.split(ids, 4 * PAIRS_AT_ONCE)]
+            parts = [self.network.encode_text(part) for part in torch.split(ids, 4 * PAIRS_AT_ONCE)]
         return PromptTokens(
             torch.cat([part.tokens for part in parts], dim=1),
             torch.cat([part.padding_mask for part in parts]),
@@ -419,7 +462,7 @@ class Segmenter:
             image_index = torch.tensor([i for i, _ in batch], device=self.device)
             phrase_index = torch.tensor([k for _, k in batch], device=self.device)
             prompt = join_prompts(_columns(words, phrase_index), _columns(shown, image_index))
-            output = self.detector.detect(
+            output = self.network.detect(
                 features, image_index, prompt, with_masks=question.reading.return_raw
             )
             for pair, (i, k) in enumerate(batch):
@@ -430,7 +473,7 @@ class Segmenter:
                     image=images[i],
                     threshold=question.thresholds[k],
                     options=question.reading,
-                    mask_head=self.detector.mask_head,
+                    network=self.network,
                     examples=examples[i],
                 )
                 results[i].append(result)
@@ -456,13 +499,13 @@ class Segmenter:
         image_index = torch.arange(len(examples), device=self.device)
         given = [boxes.to_model(self.device) for boxes in examples if boxes is not None]
         if not given:
-            return self.detector.encode_exemplars(features, None, image_index)
+            return self.network.encode_exemplars(features, None, image_index)
         # All images are asked with the same boxes, so each has the same number of them.
         geometry = GeometricPrompt(
             boxes_cxcywh=torch.cat([cast(Tensor, prompt.boxes_cxcywh) for prompt in given]),
             box_labels=torch.cat([cast(Tensor, prompt.box_labels) for prompt in given]),
         )
-        return self.detector.encode_exemplars(features, geometry, image_index)
+        return self.network.encode_exemplars(features, geometry, image_index)
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:

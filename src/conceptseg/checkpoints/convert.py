@@ -1,7 +1,9 @@
 """A checkpoint of any layout -> a folder in another one, every tensor with the same bits.
 
 Nothing is rounded or run: tensors change names, and where the layouts ask for it they are cut apart, joined
-or transposed. A way there and back gives the same keys and values again; see `Checkpoint.carried`.
+or transposed. A way there and back gives the same keys and values again; see `Checkpoint.carried`. Positions
+behind the last token that a text encoder reads are the exception: the Hugging Face layout has no other way to
+say how many it reads than the length of their table.
 """
 
 from __future__ import annotations
@@ -24,8 +26,16 @@ from conceptseg.checkpoints.efficientsam3 import efficientsam3_table
 from conceptseg.checkpoints.folder import UNUSED_FILE, write_config
 from conceptseg.checkpoints.huggingface import HUGGING_FACE, LITE_TEXT, POINTS
 from conceptseg.checkpoints.huggingface_config import config_from_huggingface, config_to_huggingface
+from conceptseg.checkpoints.huggingface_folder import huggingface_files
 from conceptseg.checkpoints.key_table import UNUSED, KeyTable, first_few
+from conceptseg.checkpoints.mobileclip import POOLED
 from conceptseg.checkpoints.official import DETECTOR, OFFICIAL, ROTARY, rotary_tables
+from conceptseg.checkpoints.text_context import (
+    context_by_name,
+    name_with_context,
+    with_rows,
+    without_spare_positions,
+)
 from conceptseg.errors import CheckpointError, ConfigError, OptionError
 from conceptseg.models.config import (
     DetectorConfig,
@@ -34,9 +44,12 @@ from conceptseg.models.config import (
     StudentConfig,
     ViTConfig,
 )
+from conceptseg.models.text.tokenizer import Tokenizer
 
 Format = Literal["own", "hf", "official"]
 OFFICIAL_FILE = "model.pt"
+POSITIONS = "text_encoder.position_embedding"
+POOLED_WIDTH = 512  # of a whole phrase, in CLIP
 NESTED = "model"  # where EfficientSAM3 keeps the weights in its files
 # What the official layouts do not say, and need not: it matters in training alone.
 TRAINING_ONLY = {"dropout", "drop_path", "one_to_many", "ffn_float32", "reference_grid", "embedding_std"}
@@ -73,12 +86,15 @@ def convert(checkpoint: Checkpoint, folder: Path, to: Format = "own") -> Convers
     if to == "own":
         done = _write_own(folder, state, unused, checkpoint.config)
     elif to == "hf":
-        done = _write_huggingface(folder, state | unused, checkpoint)
+        done = _write_huggingface(folder, state, unused, checkpoint, tokenizer)
     else:
-        done = _write_official(folder, state | unused, checkpoint)
+        done = _write_official(folder, state, unused, checkpoint)
     with replacing(folder / "tokenizer.json") as path:
         tokenizer.save(path)
-    return Conversion([*done.files, folder / "tokenizer.json"], done.lost)
+    lost = list(done.lost)
+    if to != "own" and checkpoint.config.presence_mode != "multiply":
+        lost.append(f"presence_mode {checkpoint.config.presence_mode!r}")
+    return Conversion([*done.files, folder / "tokenizer.json"], lost)
 
 
 def check_target(config: ModelConfig, to: Format) -> None:
@@ -87,7 +103,7 @@ def check_target(config: ModelConfig, to: Format) -> None:
     Raises:
         CheckpointError: it cannot; names what.
     """
-    architecture = config.architecture
+    architecture = with_rows(config.architecture)
     if architecture.exemplar.kind != "roi":
         raise CheckpointError(
             f"foreign layouts have no exemplar encoder of kind {architecture.exemplar.kind!r}, "
@@ -95,6 +111,7 @@ def check_target(config: ModelConfig, to: Format) -> None:
         )
     try:
         if to == "hf":
+            architecture = without_spare_positions(architecture)
             there = config_to_huggingface(architecture, config.preprocessing.resolution)
             again = config_from_huggingface(there)
         else:
@@ -125,7 +142,7 @@ def _through_official(config: DetectorConfig) -> DetectorConfig:
             window=vision.window,
             global_blocks=vision.global_blocks,
         )
-    return read_architecture(shapes, hints)
+    return context_by_name(read_architecture(shapes, hints), name_with_context(OFFICIAL_FILE, config))
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any], where: str = "") -> list[str]:
@@ -155,18 +172,32 @@ def _write_own(
     return Conversion(files)
 
 
-def _write_huggingface(folder: Path, state: dict[str, Tensor], checkpoint: Checkpoint) -> Conversion:
-    config = checkpoint.config
-    lite = isinstance(config.architecture.text, MobileClipTextConfig)
-    theirs, lost = _translated(LITE_TEXT if lite else HUGGING_FACE, state, checkpoint)
-    weights, described = folder / "model.safetensors", folder / "config.json"
-    _write_safetensors(weights, theirs)
-    values = config_to_huggingface(config.architecture, config.preprocessing.resolution)
-    write_text(described, json.dumps(values, indent=2) + "\n")
-    return Conversion([weights, described], lost)
+def _write_huggingface(
+    folder: Path,
+    state: dict[str, Tensor],
+    unused: dict[str, Tensor],
+    checkpoint: Checkpoint,
+    tokenizer: Tokenizer,
+) -> Conversion:
+    architecture = without_spare_positions(checkpoint.config.architecture)
+    config = dataclasses.replace(checkpoint.config, architecture=architecture)
+    table = LITE_TEXT if isinstance(architecture.text, MobileClipTextConfig) else HUGGING_FACE
+    unused = _with_pooled(unused, config)
+    read, rows = architecture.text.context_length, len(state[POSITIONS])
+    theirs, lost = _translated(table, {**state, POSITIONS: state[POSITIONS][:read], **unused}, checkpoint)
+    if read < rows:
+        lost.append(f"rows {read} to {rows - 1} of {POSITIONS}, which are not read")
+    files = [folder / "model.safetensors"]
+    _write_safetensors(files[0], theirs)
+    for name, values in huggingface_files(config, tokenizer, unused[POOLED].shape[1]).items():
+        files.append(folder / name)
+        write_text(files[-1], json.dumps(values, indent=2) + "\n")
+    return Conversion(files, lost)
 
 
-def _write_official(folder: Path, state: dict[str, Tensor], checkpoint: Checkpoint) -> Conversion:
+def _write_official(
+    folder: Path, state: dict[str, Tensor], unused: dict[str, Tensor], checkpoint: Checkpoint
+) -> Conversion:
     config = checkpoint.config
     vision, text = config.architecture.vision, config.architecture.text
     backbone = vision.backbone if isinstance(vision, StudentConfig) else None
@@ -174,12 +205,24 @@ def _write_official(folder: Path, state: dict[str, Tensor], checkpoint: Checkpoi
     tables = {}
     if isinstance(vision, ViTConfig):
         tables = rotary_tables(vision, config.preprocessing.resolution)
-    theirs, lost = _translated(table, state, checkpoint, computed=tables, prefix=DETECTOR)
+    whole = state | _with_pooled(unused, config)
+    theirs, lost = _translated(table, whole, checkpoint, computed=tables, prefix=DETECTOR)
     nested = _source_report(checkpoint, table).get("nested", NESTED if table is not OFFICIAL else "")
     content: Any = {nested: theirs} if nested else theirs
-    with replacing(folder / OFFICIAL_FILE) as path:
+    file = folder / name_with_context(OFFICIAL_FILE, config.architecture)
+    with replacing(file) as path:
         torch.save(content, path)
-    return Conversion([folder / OFFICIAL_FILE], lost)
+    return Conversion([file], lost)
+
+
+def _with_pooled(unused: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Zeros for the projection of whole phrases, where there is none.
+
+    Other programs want it to be there when they load, and do not read it either.
+    """
+    text = config.architecture.text
+    columns = text.width if isinstance(text, MobileClipTextConfig) else POOLED_WIDTH
+    return {POOLED: torch.zeros(text.width, columns), **unused}
 
 
 def _translated(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from conceptseg.checkpoints.checkpoint import Checkpoint, Part, assign, build_em
 from conceptseg.checkpoints.key_table import Piece, rename
 from conceptseg.checkpoints.report import KeyReport, group
 from conceptseg.checkpoints.safetensors_file import open_safetensors
+from conceptseg.checkpoints.text_context import with_context
 from conceptseg.checkpoints.weights import Weights
 from conceptseg.errors import CheckpointError, ConfigError
 from conceptseg.models.config import ModelConfig
@@ -62,16 +64,24 @@ def load_model_folder(folder: str | Path) -> tuple[Detector, Tokenizer, ModelCon
     return checkpoint.load(), checkpoint.tokenizer(), checkpoint.config
 
 
-def open_model_folder(folder: Path) -> Checkpoint:
+def open_model_folder(folder: Path, text_context: int | None = None) -> Checkpoint:
     """Check a model folder and read its config; its weights are read when they are asked for.
+
+    Args:
+        folder: of the model.
+        text_context: tokens that its MobileCLIP text encoder reads; None: what the config says.
 
     Raises:
         CheckpointError: as `load_model_folder`.
+        OptionError: its text encoder cannot read so many tokens.
     """
     for name in FILES:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} is no model folder: it has no {name} (needs {', '.join(FILES)})")
     config = read_config(folder / "config.json")
+    if text_context is not None:
+        architecture = with_context(config.architecture, text_context, str(folder))
+        config = dataclasses.replace(config, architecture=architecture)
     weights = open_safetensors(folder / "model.safetensors")
     unused = open_safetensors(folder / UNUSED_FILE) if (folder / UNUSED_FILE).is_file() else Weights({})
     detector = build_empty(config.architecture)

@@ -31,6 +31,7 @@ from conceptseg.checkpoints.official import CLASS_POSITION, ROTARY_TABLES, rotar
 from conceptseg.checkpoints.recognise import Layout, recognise, rotary_hints
 from conceptseg.checkpoints.report import KeyGroup, KeyReport, group
 from conceptseg.checkpoints.safetensors_file import INDEX_SUFFIX, open_safetensors, open_shards
+from conceptseg.checkpoints.text_context import context_by_name, with_context
 from conceptseg.checkpoints.torch_file import open_torch
 from conceptseg.checkpoints.weights import Weights
 from conceptseg.errors import CheckpointError
@@ -91,6 +92,7 @@ def open_foreign(
     base: Checkpoint | None = None,
     architecture: DetectorConfig | None = None,
     resolution: int | None = None,
+    text_context: int | None = None,
 ) -> Checkpoint:
     """Open weights that another program wrote.
 
@@ -99,9 +101,12 @@ def open_foreign(
         base: another checkpoint, from which parts are taken that this one lacks.
         architecture: what a config beside the weights says; None: told from the weights.
         resolution: likewise.
+        text_context: tokens that a MobileCLIP text encoder reads; None: told from the name of the file, or
+            one for each row of its position table.
 
     Raises:
         CheckpointError: no known layout, keys or shapes that do not fit, or parts missing and no base.
+        OptionError: the text encoder cannot read so many tokens.
     """
     weights, nested = open_weights(path)
     try:
@@ -111,6 +116,10 @@ def open_foreign(
             architecture = read_architecture(file.given, file.layout.hints, known)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    if text_context is not None:
+        architecture = with_context(architecture, text_context, str(path))
+    elif "text_encoder" in parts_in(file.given):
+        architecture = context_by_name(architecture, _name(path))
     detector = build_empty(architecture)
     wanted = {name: tensor.shape for name, tensor in detector.state_dict().items()}
     lacking = [part for part in CALLED if part in parts_in(wanted) - parts_in(file.given)]

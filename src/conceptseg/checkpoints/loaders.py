@@ -28,33 +28,40 @@ KNOWN = (
 )
 
 
-def load_checkpoint(path: Path, geometry_from: Path | None = None) -> LoadedModel:
+def load_checkpoint(
+    path: Path, geometry_from: Path | None = None, text_context: int | None = None
+) -> LoadedModel:
     """Read a model from a file or folder in any known layout; weights as float32 on the CPU.
 
     Args:
         path: of the file or folder.
         geometry_from: another one, from which parts are taken that the first lacks.
+        text_context: tokens that a MobileCLIP text encoder reads; None: what the files say, see
+            `text_context.py`.
 
     Raises:
         CheckpointError: no known layout, or the weights are damaged or do not fit.
+        OptionError: the text encoder cannot read so many tokens.
     """
-    checkpoint = open_checkpoint(path, geometry_from)
+    checkpoint = open_checkpoint(path, geometry_from, text_context)
     tokenizer = checkpoint.tokenizer()  # before gigabytes are read: it may be missing
     return checkpoint.load(), tokenizer, checkpoint.config
 
 
-def open_checkpoint(path: Path, geometry_from: Path | None = None) -> Checkpoint:
+def open_checkpoint(
+    path: Path, geometry_from: Path | None = None, text_context: int | None = None
+) -> Checkpoint:
     """Recognise and check what lies at a path; its weights are read when they are asked for.
 
     Raises:
-        CheckpointError: as `load_checkpoint`.
+        CheckpointError, OptionError: as `load_checkpoint`.
     """
     base = None if geometry_from is None else open_checkpoint(geometry_from)
     if not path.is_dir():
-        return open_foreign(path, base)
+        return open_foreign(path, base, text_context=text_context)
     config = _read_config(path / "config.json")
     if config is not None and config.get("format") == FORMAT:
-        return open_model_folder(path)
+        return open_model_folder(path, text_context)
     if config is not None and str(config.get("model_type", "")).startswith("sam3"):
         weights = [path / name for name in TRANSFORMERS_FILES if (path / name).is_file()]
         if not weights:
@@ -63,14 +70,14 @@ def open_checkpoint(path: Path, geometry_from: Path | None = None) -> Checkpoint
             architecture, resolution = config_from_huggingface(config), image_size(config)
         except (ConfigError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{path}/config.json: {error}") from error
-        return open_foreign(weights[0], base, architecture, resolution)
+        return open_foreign(weights[0], base, architecture, resolution, text_context)
     files = _weight_files(path)
     if len(files) == 1 and config is None and files[0].name != FILES[1]:
-        return open_foreign(files[0], base)
+        return open_foreign(files[0], base, text_context=text_context)
     if config is None and any((path / name).is_file() for name in FILES):
         return open_model_folder(path)  # which says what it misses
     if len(files) == 1:
-        return open_foreign(files[0], base)
+        return open_foreign(files[0], base, text_context=text_context)
     if files:
         names = [file.name for file in files]
         raise CheckpointError(

@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
             "conceptseg convert sam3.pt --to sam3",
             "conceptseg convert sam3 --to for-transformers --format hf",
             "conceptseg convert efficient_sam3.pt --to student --geometry-from sam3.pt",
+            "conceptseg convert sam3_litetext.pt --to litetext --text-context 16",
         )
     )(convert)
 
@@ -46,6 +47,12 @@ def convert(
         str | None,
         typer.Option(metavar="MODEL", help="Where parts come from that the source lacks, such as sam3.pt."),
     ] = None,
+    text_context: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TOKENS", help="Length of phrases that a MobileCLIP text encoder reads: 16, 32 or 77."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Bring weights into another layout.
@@ -64,7 +71,8 @@ def convert(
     path = find_model(source)
     if to.resolve() in (path.resolve(), path.resolve().parent):
         raise OptionError(f"--to {to} is where the source lies; give another folder")
-    checkpoint = open_checkpoint(path, None if geometry_from is None else find_model(geometry_from))
+    others = None if geometry_from is None else find_model(geometry_from)
+    checkpoint = open_checkpoint(path, others, text_context)
     done = convert_checkpoint(checkpoint, to, format.value)
     if done.lost:
         print_note(

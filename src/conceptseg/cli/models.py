@@ -10,7 +10,13 @@ from conceptseg.cli.console import print_json, print_table
 from conceptseg.cli.help import examples
 
 if TYPE_CHECKING:
-    from conceptseg.models.config import ConvNetConfig, StudentConfig, ViTConfig
+    from conceptseg.models.config import (
+        ConvNetConfig,
+        MobileClipTextConfig,
+        StudentConfig,
+        TextConfig,
+        ViTConfig,
+    )
 
 ANYTHING_ELSE = (
     "or the path of a model folder or of a file of SAM 3, EfficientSAM3 or SAM3-LiteText weights, or a "
@@ -65,6 +71,12 @@ def info(
         str | None,
         typer.Option(metavar="MODEL", help="Where parts come from that the model's file lacks."),
     ] = None,
+    text_context: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TOKENS", help="Length of phrases that a MobileCLIP text encoder reads: 16, 32 or 77."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Describe one model.
@@ -72,7 +84,7 @@ def info(
     Parameters of each part, what it can be asked, how it reads presence, licence and provenance; and for the
     files of other programs which tensors were found, which were skipped, and why.
     """
-    description = describe(model, geometry_from)
+    description = describe(model, geometry_from, text_context)
     if as_json:
         print_json(description)
         return
@@ -99,7 +111,7 @@ def info(
     print_table(["what", model], rows)
 
 
-def describe(model: str, geometry_from: str | None = None) -> dict[str, Any]:
+def describe(model: str, geometry_from: str | None = None, text_context: int | None = None) -> dict[str, Any]:
     """Everything that `models info` says, ready for JSON. Reads no more of the weights than the fingerprint
     needs.
     """
@@ -108,7 +120,7 @@ def describe(model: str, geometry_from: str | None = None) -> dict[str, Any]:
     from conceptseg.hub import find_model
 
     others = None if geometry_from is None else find_model(geometry_from)
-    checkpoint = open_checkpoint(find_model(model), others)
+    checkpoint = open_checkpoint(find_model(model), others, text_context)
     config, detector = checkpoint.config, checkpoint.load()
     parts = {
         name: sum(parameter.numel() for parameter in part.parameters())
@@ -121,7 +133,7 @@ def describe(model: str, geometry_from: str | None = None) -> dict[str, Any]:
         "name": provenance.pop("name", "not stated"),
         "parameters": {"all": sum(parts.values()), **parts},
         "vision": _vision(config.architecture.vision),
-        "text": f"{config.architecture.text.kind}, {config.architecture.text.context_length} tokens",
+        "text": _text(config.architecture.text),
         "resolution": config.preprocessing.resolution,
         "stride": config.architecture.vision.stride,
         "prompts": PROMPTS,
@@ -139,6 +151,12 @@ def describe(model: str, geometry_from: str | None = None) -> dict[str, Any]:
 
 def _vision(config: ViTConfig | ConvNetConfig | StudentConfig) -> str:
     return getattr(config, "backbone", config.kind)  # of a student, which one
+
+
+def _text(config: TextConfig | MobileClipTextConfig) -> str:
+    rows = getattr(config, "rows", config.context_length)
+    spare = f" (positions for {rows})" if rows > config.context_length else ""
+    return f"{config.kind}, {config.context_length} tokens{spare}"
 
 
 def _plain(value: Any) -> str:

@@ -79,6 +79,12 @@ def segment(
         str | None,
         typer.Option(metavar="MODEL", help="Where parts come from that the model's file lacks."),
     ] = None,
+    text_context: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TOKENS", help="Length of phrases that a MobileCLIP text encoder reads: 16, 32 or 77."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Find every object that the phrases or example boxes mean.
@@ -104,7 +110,9 @@ def segment(
     from conceptseg.cli.results_folder import ResultsFolder
     from conceptseg.segmenter import load
 
-    segmenter = load(model, device=device, dtype=dtype, geometry_from=geometry_from)
+    segmenter = load(
+        model, device=device, dtype=dtype, geometry_from=geometry_from, text_context=text_context
+    )
     folder = ResultsFolder(out)
     rows = _answer_all(
         segmenter,

@@ -30,7 +30,7 @@ class Tokenizer:
         if start is None or end is None:
             raise CheckpointError(f"the tokenizer has no {START} and {END} tokens")
         self._tokenizer = tokenizer
-        self._start, self._end = start, end
+        self.start_id, self.end_id = start, end
         self.context_length = context_length
 
     @classmethod
@@ -50,6 +50,10 @@ class Tokenizer:
         tokenizer.no_padding()
         return cls(tokenizer, context_length)
 
+    def with_context_length(self, length: int) -> Tokenizer:
+        """The same words, padded and cut to another length."""
+        return Tokenizer(self._tokenizer, length)
+
     @property
     def vocab_size(self) -> int:
         return self._tokenizer.get_vocab_size()
@@ -59,9 +63,9 @@ class Tokenizer:
         ids = torch.zeros(len(phrases), self.context_length, dtype=torch.long)
         for row, phrase in zip(ids, phrases, strict=True):
             pieces = self._tokenizer.encode(clean(phrase), add_special_tokens=False).ids
-            tokens = [self._start, *pieces, self._end]
+            tokens = [self.start_id, *pieces, self.end_id]
             if len(tokens) > self.context_length:
-                tokens = [*tokens[: self.context_length - 1], self._end]
+                tokens = [*tokens[: self.context_length - 1], self.end_id]
             row[: len(tokens)] = torch.tensor(tokens)
         return ids
 
