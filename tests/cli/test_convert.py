@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from conceptseg.checkpoints.efficientsam3 import efficientsam3_table
 from tests.checkpoints.foreign_files import official_state, write_tokenizer
+from tests.checkpoints.test_text_context import LITE_TEXT
 from tests.cli.finished import Run, assert_one_error
 
 
@@ -100,3 +102,16 @@ def test_a_target_that_is_a_file_is_one_line(run: Run, sam3: Path) -> None:
 def test_a_file_of_text_by_the_name_of_weights_is_one_line(run: Run) -> None:
     Path("notes.pt").write_text("these are notes")
     assert_one_error(run("models", "info", "notes.pt"), "notes.pt is no file that torch.save wrote")
+
+
+def test_a_text_context_is_kept_in_the_folder_and_shown(run: Run, tmp_path: Path) -> None:
+    write_tokenizer(tmp_path / "lite")
+    torch.save(
+        official_state(LITE_TEXT, table=efficientsam3_table(None, mobileclip=True)), tmp_path / "lite/a.pt"
+    )
+    source = tmp_path / "lite" / "a.pt"
+    assert run("convert", source, "--to", "own", "--text-context", "6").code == 0
+    assert "mobileclip, 6 tokens (positions for 12)" in run("models", "info", "own").out
+    assert "mobileclip, 12 tokens" in run("models", "info", source).out
+    refused = run("convert", source, "--to", "other", "--text-context", "16")
+    assert_one_error(refused, "text_context = 16")

@@ -10,6 +10,7 @@ import typer
 
 from conceptseg.cli.console import print_json, print_note, print_table, print_written
 from conceptseg.cli.help import examples
+from conceptseg.cli.model_options import GeometryFrom, TextContext
 from conceptseg.cli.output_folder import check_output_folder
 
 
@@ -43,16 +44,8 @@ def convert(
             help="own: a model folder; hf: for transformers; official: a .pt for the original code."
         ),
     ] = Format.own,
-    geometry_from: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Where parts come from that the source lacks, such as sam3.pt."),
-    ] = None,
-    text_context: Annotated[
-        int | None,
-        typer.Option(
-            metavar="TOKENS", help="Length of phrases that a MobileCLIP text encoder reads: 16, 32 or 77."
-        ),
-    ] = None,
+    geometry_from: GeometryFrom = None,
+    text_context: TextContext = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Bring weights into another layout.

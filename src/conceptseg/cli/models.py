@@ -8,6 +8,7 @@ import typer
 
 from conceptseg.cli.console import print_json, print_table
 from conceptseg.cli.help import examples
+from conceptseg.cli.model_options import GeometryFrom, TextContext
 
 if TYPE_CHECKING:
     from conceptseg.models.config import (
@@ -67,16 +68,8 @@ def info(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Embedded name, path, or Hugging Face repository.")
     ],
-    geometry_from: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Where parts come from that the model's file lacks."),
-    ] = None,
-    text_context: Annotated[
-        int | None,
-        typer.Option(
-            metavar="TOKENS", help="Length of phrases that a MobileCLIP text encoder reads: 16, 32 or 77."
-        ),
-    ] = None,
+    geometry_from: GeometryFrom = None,
+    text_context: TextContext = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Describe one model.

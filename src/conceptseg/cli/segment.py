@@ -13,6 +13,7 @@ from conceptseg.cli.box_options import ExemplarOption, parse_box, parse_exemplar
 from conceptseg.cli.console import print_json, print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples
 from conceptseg.cli.image_paths import find_images, image_names, overlay_names
+from conceptseg.cli.model_options import GeometryFrom, TextContext
 from conceptseg.cli.output_folder import check_output_folder
 from conceptseg.errors import PromptError
 
@@ -75,16 +76,8 @@ def segment(
     ),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
-    geometry_from: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Where parts come from that the model's file lacks."),
-    ] = None,
-    text_context: Annotated[
-        int | None,
-        typer.Option(
-            metavar="TOKENS", help="Length of phrases that a MobileCLIP text encoder reads: 16, 32 or 77."
-        ),
-    ] = None,
+    geometry_from: GeometryFrom = None,
+    text_context: TextContext = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Find every object that the phrases or example boxes mean.

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from conceptseg.models.layers.attention import Attention
 from conceptseg.models.prompts import PromptTokens
+from conceptseg.models.text.block import TextBlock
 
 
 class TextEncoder(nn.Module):
@@ -28,7 +28,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.position_embedding = nn.Parameter(torch.empty(context_length, width))
-        self.blocks = nn.ModuleList(TextBlock(width, heads, mlp_width) for _ in range(depth))
+        self.blocks = nn.ModuleList(TextBlock(width, heads, mlp_width, causal=True) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.projection = nn.Linear(width, output_width)
         nn.init.normal_(self.token_embedding.weight, std=embedding_std)
@@ -49,17 +49,3 @@ class TextEncoder(nn.Module):
         # Padding needs no mask inside: it stands at the end, and attention only looks back.
         x = self.projection(self.norm(x))
         return PromptTokens(tokens=x.transpose(0, 1), padding_mask=token_ids == 0)
-
-
-class TextBlock(nn.Module):
-    def __init__(self, width: int, heads: int, mlp_width: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(), nn.Linear(mlp_width, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        n = self.norm1(x)
-        x = x + self.attention(n, n, n, causal=True)
-        return x + self.mlp(self.norm2(x))

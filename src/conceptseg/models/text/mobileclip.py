@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conceptseg.errors import ShapeError
-from conceptseg.models.layers.attention import Attention
 from conceptseg.models.prompts import PromptTokens
+from conceptseg.models.text.block import TextBlock
 
 KERNEL = 11  # tokens that the convolutions see at once, in every released encoder
 
@@ -51,7 +51,7 @@ class MobileClipText(nn.Module):
         self.token_embedding = nn.Embedding(vocab_size, width)
         rows = context_length if positions is None else positions
         self.position_embedding = nn.Parameter(torch.empty(rows, width))
-        blocks: list[nn.Module] = [TransformerBlock(width, heads, mlp_width) for _ in range(depth)]
+        blocks: list[nn.Module] = [TextBlock(width, heads, mlp_width, causal=False) for _ in range(depth)]
         if rep_mixer:
             blocks = [RepMixerBlock(width, mlp_width), *blocks, RepMixerBlock(width, mlp_width)]
         self.blocks = nn.ModuleList(blocks)
@@ -82,22 +82,6 @@ class MobileClipText(nn.Module):
             x = block(x)
         x = self.projection(self.norm(x))
         return PromptTokens(tokens=x.transpose(0, 1), padding_mask=token_ids == 0)
-
-
-class TransformerBlock(nn.Module):
-    """Attention and feed-forward, norms first. Only the missing causal mask tells it from the CLIP block."""
-
-    def __init__(self, width: int, heads: int, mlp_width: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(), nn.Linear(mlp_width, width))
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, T, C)
-        n = self.norm1(x)
-        x = x + self.attention(n, n, n)
-        return x + self.mlp(self.norm2(x))
 
 
 class RepMixerBlock(nn.Module):
