@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ConceptSegError,
         ConfigError,
         DataError,
+        ExportError,
         ImageError,
         MissingDependencyError,
         ModelNotFoundError,
@@ -42,6 +43,7 @@ __all__ = [
     "DataError",
     "EncodedImage",
     "Exemplar",
+    "ExportError",
     "ImageError",
     "MissingDependencyError",
     "ModelNotFoundError",
@@ -66,7 +68,7 @@ _HOMES = {
     "load": "segmenter",
 }  # everything else public is an error
 
-_PACKAGES = ("presence",)  # cs.presence.diagnose(...)
+_PACKAGES = ("exemplars", "presence")  # cs.presence.diagnose(...)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,94 @@
+"""`conceptseg exemplar`: concept files, and the gap between example boxes and the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from conceptseg.cli.console import print_table, print_written, progress_bar
+from conceptseg.cli.help import examples, show_help
+from conceptseg.cli.output_folder import check_output_folder
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(
+        help="Example boxes: how well they agree with the image.",
+        epilog=examples("conceptseg exemplar gap --model nano --data my-data --out gap"),
+        invoke_without_command=True,
+        rich_markup_mode=None,
+    )
+    group.callback()(show_help)
+    group.command(
+        epilog=examples(
+            "conceptseg exemplar gap --model nano --data my-data --out gap",
+            "conceptseg exemplar gap --model student --against runs/align/model --data my-data --out gap",
+        )
+    )(gap)
+    app.add_typer(group, name="exemplar")
+
+
+def gap(
+    data: Annotated[
+        Path, typer.Option(metavar="DATA", help="Dataset: COCO, Roboflow, SA-Co JSON or YOLO segmentation.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where gap.json and the report go.")],
+    model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
+    against: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Measure this one too, and put it beside.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Which part of the data; if not given, the held-out one or the only one."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Look at the first so many images.")] = 40,
+    per_concept: Annotated[int, typer.Option(min=1, help="Examples of each concept in each image.")] = 3,
+    changed: Annotated[
+        int, typer.Option(min=0, help="Examples shown again at other sizes, elsewhere, and covered.")
+    ] = 48,
+    gradients: Annotated[int, typer.Option(min=0, help="Examples whose gradients are compared.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which objects are examples.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "float32",
+    as_json: Annotated[bool, typer.Option("--json", help="Print gap.json instead of a table.")] = False,
+) -> None:
+    """Measure how far exemplar tokens and image features are apart.
+
+    Channel statistics, agreement (cosine and retrieval), what scale, background and occlusion do to a token,
+    and whether the two encoders' gradients oppose each other. Writes gap.json, gap.md and gap.png.
+    """
+    check_output_folder(out)
+
+    from conceptseg.data.concept_data import open_dataset
+    from conceptseg.exemplars.gap import measure_gap
+    from conceptseg.exemplars.gap_report import JSON, gap_json, gap_table
+    from conceptseg.segmenter import load
+
+    dataset = open_dataset(data, split)
+    measured = []
+    for name in (model, against):
+        if name is None:
+            continue
+        segmenter = load(name, device=device, dtype=dtype)
+        with progress_bar("measuring") as advance:
+            measured.append(
+                measure_gap(
+                    segmenter,
+                    dataset,
+                    images=images,
+                    per_concept=per_concept,
+                    changed=changed,
+                    gradients=gradients,
+                    seed=seed,
+                    progress=advance,
+                )
+            )
+    beside = measured[1] if len(measured) > 1 else None
+    report = measured[0].save(out, beside)
+    if as_json:
+        print(gap_json(measured[0], beside), end="")
+    else:
+        headings, rows = gap_table(measured[0], beside)
+        print_table(headings, rows, numbers=headings[1:])
+    print_written(f"wrote {out / JSON} and {report}", as_json=as_json)

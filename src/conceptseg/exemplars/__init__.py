@@ -1,0 +1,24 @@
+"""Exemplars: measure how far example boxes and the image are apart, bring them together, compare encoders.
+
+Names are found when they are asked for, so that importing this package stays instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conceptseg.exemplars.gap import Gap, measure_gap
+
+__all__ = ["Gap", "measure_gap"]
+
+_HOMES = {"Gap": "gap", "measure_gap": "gap"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'conceptseg.exemplars' has no attribute {name!r}")
+    value = getattr(import_module(f"conceptseg.exemplars.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
