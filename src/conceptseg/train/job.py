@@ -47,7 +47,7 @@ class Job(Protocol):
         """Make what this process works with; random numbers are seeded with the recipe's seed."""
 
     def finish(self, task: Task) -> None:
-        """Write the trained model; the main process alone."""
+        """Write the trained model, merged (`lora.merge_lora`); the main process alone."""
 
 
 def run_job(job: Job, resume: bool = False) -> None:
@@ -71,6 +71,7 @@ def run_job(job: Job, resume: bool = False) -> None:
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
     from conceptseg.train.loop import Trainer
+    from conceptseg.train.lora import add_lora
 
     # Which parameters a step uses depends on its prompts (boxes or none) and its stage.
     parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
@@ -88,8 +89,10 @@ def run_job(job: Job, resume: bool = False) -> None:
 
     torch.manual_seed(job.recipe.seed)
     work = job.build(accelerator.process_index, accelerator.num_processes)
-    if job.recipe.trainable:
+    if job.recipe.trainable or job.recipe.lora.rank:
         work.task.train_only(job.recipe.trainable)
+    if job.recipe.lora.rank:
+        add_lora(work.task.detector, job.recipe.lora)
     trainer = Trainer(job.recipe, work.task, work.data, work.validate, job.folder, accelerator)
     trained = trainer.run(state)
     if accelerator.is_main_process:

@@ -19,6 +19,7 @@ from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
 from conceptseg.train.job import Work, run_job
+from conceptseg.train.lora import merge_lora
 from conceptseg.train.recipe import Recipe, load_recipe
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.task import SceneTask, Task
@@ -84,6 +85,7 @@ class SceneJob:
 
     def finish(self, task: Task) -> None:
         dtype = getattr(torch, self.recipe.weights_dtype)
+        merge_lora(task.detector)
         save_model_folder(self.folder.model_path, task.detector, self._tokenizer(), self._config, dtype)
 
     def _tokenizer(self) -> Tokenizer:

@@ -37,6 +37,20 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank tuning of attention in place of its matrices, for models too large to train whole."""
+
+    rank: int = 0  # of what is added to each matrix; 0: no low-rank tuning
+    scale: float = 2.0  # factor on what is added: alpha / rank of the paper
+    parts: tuple[str, ...] = ("vision_encoder", "text_encoder", "fusion_encoder", "decoder")
+
+    def __post_init__(self) -> None:
+        check(self.rank >= 0, "lora.rank", self.rank, "0 or more")
+        check(self.scale > 0, "lora.scale", self.scale, "above 0")
+        check(bool(self.parts), "lora.parts", list(self.parts), "the name of a part or several")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """What the loop reads of a recipe; that of a task extends this, and says how many steps there are."""
 
@@ -45,6 +59,7 @@ class RunConfig:
     seed: int = 0
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     trainable: tuple[str, ...] = ()  # parts of the detector that are trained; none named: all of it
+    lora: LoraConfig = field(default_factory=LoraConfig)  # with a rank, only that and `trainable` are trained
     precision: Literal["bf16", "float32"] = "bf16"
     accumulate: int = 1  # work through each batch in so many parts: the same step in less memory
     checkpoint_activations: bool = False  # compute them again on the way back: less memory, slower

@@ -59,8 +59,8 @@ class Attention(nn.Module):
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One matrix product for inputs that are the same tensor, instead of two or three."""
-        width = self.in_proj_weight.shape[1]
         w, b = self.in_proj_weight, self.in_proj_bias
+        width = w.shape[1]
         if query is key and key is value:
             q, k, v = F.linear(query, w, b).chunk(3, dim=-1)
         elif query is key:
@@ -70,10 +70,9 @@ class Attention(nn.Module):
             q = F.linear(query, w[:width], b[:width])
             k, v = F.linear(key, w[width:], b[width:]).chunk(2, dim=-1)
         else:
-            weights, biases = w.chunk(3), b.chunk(3)
-            q, k, v = (
-                F.linear(x, wi, bi) for x, wi, bi in zip((query, key, value), weights, biases, strict=True)
-            )
+            q = F.linear(query, w[:width], b[:width])
+            k = F.linear(key, w[width : 2 * width], b[width : 2 * width])
+            v = F.linear(value, w[2 * width :], b[2 * width :])
         return q, k, v
 
     def _split_heads(self, x: Tensor) -> Tensor:
