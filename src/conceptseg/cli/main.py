@@ -14,7 +14,19 @@ from typing import Annotated, Any, cast
 import typer
 
 import conceptseg
-from conceptseg.cli import convert, data, demo, evaluate, exemplar, models, presence, scenes, segment, train
+from conceptseg.cli import (
+    convert,
+    data,
+    demo,
+    distill,
+    evaluate,
+    exemplar,
+    models,
+    presence,
+    scenes,
+    segment,
+    train,
+)
 from conceptseg.cli.help import examples, show_help
 from conceptseg.cli.interrupted import Interrupted
 from conceptseg.errors import ConceptSegError
@@ -44,6 +56,7 @@ data.register(app)
 train.register(app)
 evaluate.register(app)
 exemplar.register(app)
+distill.register(app)
 presence.register(app)
 
 

@@ -1,4 +1,4 @@
-"""Sizes to start from: the released model, the embedded one, and its larger sibling."""
+"""Sizes to start from: the released model, the embedded one, its larger sibling, and students of both."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from conceptseg.models.config import (
     ExemplarConfig,
     FusionConfig,
     MaskHeadConfig,
+    MobileClipTextConfig,
     NeckConfig,
     ScoringConfig,
+    StudentConfig,
     TextConfig,
+    ViTConfig,
 )
 
 NANO = DetectorConfig(
@@ -48,4 +51,40 @@ NANO_TEACHER = dataclasses.replace(
     mask_head=MaskHeadConfig(heads=6, upsampling_stages=1),
 )
 
-PRESETS: dict[str, DetectorConfig] = {"sam3": DetectorConfig(), "nano": NANO, "nano-teacher": NANO_TEACHER}
+# Of a student the encoders count; everything else is its teacher's. The trunk gives maps of 128 channels, as
+# nano's does, so that nano's neck can be copied.
+NANO_STUDENT = dataclasses.replace(
+    NANO,
+    vision=ConvNetConfig(stem_width=16, widths=(32, 64, 96, 128), blocks=(1, 1, 1, 1), pyramid_width=128),
+    text=TextConfig(
+        vocab_size=1024, context_length=16, width=64, depth=2, heads=4, mlp_width=256, embedding_std=1.0
+    ),
+)
+
+SAM3 = DetectorConfig()
+# The published fully light models of EfficientSAM3, and a trunk of ViT-B's size, which is reported to keep
+# most of the teacher's quality where tiny trunks level off.
+SAM3_STUDENTS = {
+    "sam3-repvit": dataclasses.replace(
+        SAM3, vision=StudentConfig(backbone="repvit_m1_1"), text=MobileClipTextConfig()
+    ),
+    "sam3-tinyvit": dataclasses.replace(
+        SAM3, vision=StudentConfig(backbone="tinyvit_11m"), text=MobileClipTextConfig()
+    ),
+    "sam3-efficientvit": dataclasses.replace(
+        SAM3, vision=StudentConfig(backbone="efficientvit_b1"), text=MobileClipTextConfig()
+    ),
+    "sam3-vit-b": dataclasses.replace(
+        SAM3,
+        vision=ViTConfig(width=768, depth=12, heads=12, mlp_width=3072, global_blocks=(2, 5, 8, 11)),
+        text=MobileClipTextConfig(),
+    ),
+}
+
+PRESETS: dict[str, DetectorConfig] = {
+    "sam3": SAM3,
+    **SAM3_STUDENTS,
+    "nano": NANO,
+    "nano-teacher": NANO_TEACHER,
+    "nano-student": NANO_STUDENT,
+}

@@ -1,0 +1,260 @@
+"""From a distillation recipe to a student's model folder: what `conceptseg distill` and `train` call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from conceptseg.checkpoints.folder import save_model_folder
+from conceptseg.data.batch import Batch
+from conceptseg.data.scene_batches import SceneBatches
+from conceptseg.data.step_batches import StepBatches
+from conceptseg.distil.feature_cache import FeatureCache
+from conceptseg.distil.images import ImageBatches, find_images, square
+from conceptseg.distil.recipe import SCENES, DistilRecipe
+from conceptseg.distil.student import check_same_answers, load_student, make_student
+from conceptseg.distil.tasks import EncoderDistillation, FusionDistillation, LabelledDistillation
+from conceptseg.distil.teacher import Teacher
+from conceptseg.errors import ConfigError
+from conceptseg.losses.detection import DetectionLoss
+from conceptseg.models.config import ModelConfig, PresenceCalibration
+from conceptseg.models.detector import Detector
+from conceptseg.models.presets import PRESETS
+from conceptseg.models.text.tokenizer import Tokenizer
+from conceptseg.train.job import Work, run_job
+from conceptseg.train.recipe_file import read_recipe
+from conceptseg.train.run_folder import RunFolder
+from conceptseg.train.task import Task
+from conceptseg.train.validation import Validation
+
+PROBE = ("visual", "a yellow school bus", "Über 12 naïve cafés", "zebra-striped star")
+
+
+def train_recipe(
+    recipe: str | Path,
+    overrides: list[str] | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> Path:
+    """Distil by a recipe.
+
+    Args:
+        recipe: name of a packaged recipe, or path of a YAML file.
+        overrides: `section.key=value`.
+        out: run folder; None for `runs/NAME`.
+        resume: go on with the run that the folder holds.
+
+    Returns:
+        The folder of the student, which `cs.load` takes.
+
+    Raises:
+        ConfigError: the recipe is wrong.
+        ModelNotFoundError, CheckpointError: teacher or student cannot be loaded.
+        DataError: the data cannot be used.
+        TrainingError: the folder cannot be used, or training cannot go on.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the step in flight was finished and saved.
+    """
+    chosen = read_recipe(DistilRecipe, recipe, overrides)
+    return distil(chosen, out if out is not None else Path("runs") / chosen.name, resume)
+
+
+def distil(recipe: DistilRecipe, out: str | Path, resume: bool = False) -> Path:
+    """Run one stage; see `train_recipe`."""
+    for name in ("teacher", "student"):
+        if not getattr(recipe, name):
+            raise ConfigError(f"recipe.{name} is empty; say which model ({name}=...)")
+    job = DistilJob(recipe, RunFolder(out))
+    run_job(job, resume)
+    return job.folder.model_path
+
+
+@dataclass
+class DistilJob:
+    """One stage as the common loop runs it."""
+
+    recipe: DistilRecipe
+    folder: RunFolder
+    _student: tuple[Detector, Tokenizer, ModelConfig] | None = field(default=None, repr=False)
+
+    def prepare(self) -> None:
+        """Nothing but the cache lies beside the recipe, and that is filled in `build`."""
+
+    def build(self, process: int, processes: int) -> Work:
+        recipe = self.recipe
+        teacher = Teacher.load(recipe.teacher)
+        detector, tokenizer, config = self._student = self._make_student(teacher)
+        if recipe.stage > 1:
+            check_same_answers(config.architecture, teacher.config.architecture)
+        _check_same_words(tokenizer, teacher.tokenizer, recipe)
+        task = self._task(detector, teacher, config)
+        if recipe.trainable:
+            task.train_only(recipe.trainable)
+        data = self._data(teacher, tokenizer, config, process, processes)
+        validate = None
+        if recipe.validation_batches and process == 0:
+            validate = HeldOutLosses(lambda: self._held_out(tokenizer, data), recipe.precision)
+        return Work(task, data, validate)
+
+    def finish(self, task: Task) -> None:
+        assert self._student is not None  # `build` has made it
+        _, tokenizer, config = self._student
+        dtype = getattr(torch, self.recipe.weights_dtype)
+        save_model_folder(self.folder.model_path, task.detector, tokenizer, config, dtype)
+
+    def _make_student(self, teacher: Teacher) -> tuple[Detector, Tokenizer, ModelConfig]:
+        recipe = self.recipe
+        theirs = teacher.config
+        if recipe.student in PRESETS and recipe.stage == 1 and not Path(recipe.student).exists():
+            parts = (teacher.detector("cpu"), teacher.tokenizer, theirs)
+            detector, tokenizer, config, fresh = make_student(
+                parts, recipe.student, recipe.architecture, recipe.resolution
+            )
+            fresh_parts = sorted({name.split(".")[0] for name in fresh})
+        else:
+            if recipe.architecture:
+                raise ConfigError("recipe.architecture changes a preset; a model keeps its own architecture")
+            detector, tokenizer, config = load_student(recipe.student, recipe.resolution)
+            fresh_parts = []
+        provenance: dict[str, Any] = {"name": recipe.name, "recipe": f"distil, stage {recipe.stage}"}
+        provenance |= {
+            "teacher": str(theirs.provenance.get("name", recipe.teacher)),
+            "student": recipe.student,
+        }
+        provenance |= {"data": recipe.data.source, "steps": recipe.steps, "seed": recipe.seed}
+        if fresh_parts:
+            provenance["fresh"] = fresh_parts
+        licence = recipe.licence or theirs.provenance.get("licence")
+        if licence is not None:
+            provenance["licence"] = licence
+        # Raw presence logits are matched, so what reads the teacher's logits reads the student's. Labels
+        # teach logits that need no further reading.
+        mode, calibration = theirs.presence_mode, theirs.presence_calibration
+        if recipe.stage == 3:
+            mode, calibration = "multiply", PresenceCalibration()
+        config = ModelConfig(config.architecture, config.preprocessing, calibration, mode, provenance)
+        return detector, tokenizer, config
+
+    def _task(self, detector: Detector, teacher: Teacher, config: ModelConfig) -> Task:
+        recipe, given = self.recipe, config.preprocessing
+        if recipe.stage == 1:
+            return EncoderDistillation(detector, teacher, given, recipe.weights)
+        if recipe.stage == 2:
+            return FusionDistillation(detector, teacher, given, recipe.weights, recipe.masks)
+        return LabelledDistillation(
+            detector,
+            teacher,
+            given,
+            recipe.weights,
+            recipe.masks,
+            DetectionLoss(recipe.loss),
+            recipe.labels,
+            recipe.labels_share,
+        )
+
+    def _data(
+        self, teacher: Teacher, tokenizer: Tokenizer, config: ModelConfig, process: int, processes: int
+    ) -> StepBatches:
+        recipe, source = self.recipe, self.recipe.data
+        if source.source == SCENES and not Path(SCENES).exists():
+            return SceneBatches(recipe.scenes(), tokenizer, recipe.seed, process, processes)
+        if recipe.stage > 1:
+            raise ConfigError(f"stage {recipe.stage} on {source.source}: labelled batches are not made yet")
+        paths, phrases = find_images(source)
+        cache = None
+        if source.cache is not None:
+            cache = FeatureCache(Path(source.cache), teacher.fingerprint, paths, teacher.resolution)
+            if process == 0:
+                fill_cache(cache, teacher, paths, source.cache_limit_gb)
+        return ImageBatches(
+            paths,
+            phrases,
+            source,
+            tokenizer,
+            steps=recipe.steps,
+            resolution=max(teacher.resolution, config.preprocessing.resolution),
+            seed=recipe.seed,
+            process=process,
+            processes=processes,
+            cache=cache,
+        )
+
+    def _held_out(self, tokenizer: Tokenizer, data: StepBatches) -> list[Batch]:
+        """Held-out scenes; of files, batches of steps that the run does not reach."""
+        recipe = self.recipe
+        count = min(recipe.validation_batches, recipe.steps)
+        if isinstance(data, SceneBatches):
+            held = SceneBatches(recipe.scenes(), tokenizer, recipe.seed, split="held_out")
+            return [held[recipe.steps - 1 - i] for i in range(count)]
+        return [data[recipe.steps + i] for i in range(count)]
+
+
+class HeldOutLosses:
+    """The losses on a few batches that are not trained on; their weighted sum says which weights are best."""
+
+    def __init__(self, batches: Callable[[], list[Batch]], precision: str) -> None:
+        """Args:
+        batches: makes them; called once, at the first look.
+        precision: "bf16" or "float32", as in training.
+        """
+        self._make = batches
+        self._batches: list[Batch] | None = None
+        self._half = precision == "bf16"
+
+    def __call__(self, task: Task, step: int) -> Validation:
+        self._batches = self._make() if self._batches is None else self._batches
+        device, weights = task.mean.device, task.loss_weights(step)
+        values: dict[str, float] = {}
+        for batch in self._batches:
+            batch = batch.to(device)
+            torch.manual_seed(0)
+            count = batch.targets.valid.sum().clamp(min=1).float()
+            with torch.autocast(device.type, torch.bfloat16, enabled=self._half):
+                losses = task(batch, count)
+            for name, value in losses.items():
+                values[f"loss/{name}"] = values.get(f"loss/{name}", 0.0) + float(value) / len(self._batches)
+        values["loss/total"] = sum(
+            weights[name.removeprefix("loss/")] * value for name, value in values.items()
+        )
+        return Validation(values, decides="loss/total")
+
+
+def fill_cache(cache: FeatureCache, teacher: Teacher, paths: Sequence[Path], limit_gb: float) -> None:
+    """Say how much the teacher's features will take, then compute those that are missing.
+
+    Raises:
+        ConfigError: they would take more than the limit.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def features(numbers: Sequence[int]) -> list[torch.Tensor]:
+        pixels = torch.stack([square(paths[number], teacher.resolution) for number in numbers])
+        return teacher.encode_images(pixels.to(device)).levels
+
+    size = cache.estimate(features([0]))
+    print(f"the teacher's features take {size}", file=sys.stderr)
+    if size.gigabytes > limit_gb:
+        raise ConfigError(
+            f"the teacher's features would take {size}, more than data.cache_limit_gb = {limit_gb:g}; raise "
+            "it, take fewer images, or leave data.cache out and compute them in every step"
+        )
+    cache.fill(features)
+
+
+def _check_same_words(student: Tokenizer, teacher: Tokenizer, recipe: DistilRecipe) -> None:
+    """Refuse text losses between tokens that do not correspond.
+
+    Raises:
+        ConfigError: the tokenizers cut phrases differently.
+    """
+    length = min(student.context_length, teacher.context_length)
+    same = torch.equal(student.with_context_length(length)(PROBE), teacher.with_context_length(length)(PROBE))
+    if not same and (recipe.weights.text_mse or recipe.weights.text_cosine):
+        raise ConfigError(
+            "student and teacher have different tokenizers, so their words do not correspond; set "
+            "weights.text_mse and weights.text_cosine to 0, or begin from a preset"
+        )

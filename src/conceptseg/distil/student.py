@@ -1,0 +1,122 @@
+"""The model that learns: a teacher with other encoders, or the model that an earlier stage left."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from conceptseg.checkpoints.loaders import load_checkpoint
+from conceptseg.errors import ConfigError
+from conceptseg.hub import find_model
+from conceptseg.models.build import build_detector
+from conceptseg.models.config import DetectorConfig, ModelConfig, PreprocessingConfig, config_from_dict
+from conceptseg.models.detector import Detector
+from conceptseg.models.presets import PRESETS
+from conceptseg.models.text.tokenizer import Tokenizer
+from conceptseg.train.recipe_file import laid_over
+from conceptseg.train.run import take_weights
+
+
+def student_architecture(teacher: DetectorConfig, preset: str, changes: dict[str, Any]) -> DetectorConfig:
+    """The teacher's network with the encoders of a preset.
+
+    Args:
+        teacher: the teacher's architecture.
+        preset: a key of `models.presets.PRESETS`.
+        changes: laid over the result: {"vision": {"backbone": "repvit_m0_9"}}.
+
+    Raises:
+        ConfigError: unknown preset, unknown keys, or parts that do not go together.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"student is {preset!r}; choose a model, or a preset: {', '.join(PRESETS)}")
+    encoders = PRESETS[preset]
+    # One map or several: the neck must fit the trunk, and where it can it is the teacher's.
+    several = teacher.vision.kind == "convnet", encoders.vision.kind == "convnet"
+    made = dataclasses.replace(
+        teacher,
+        vision=encoders.vision,
+        text=dataclasses.replace(encoders.text, vocab_size=teacher.text.vocab_size),
+        neck=teacher.neck if several[0] == several[1] else encoders.neck,
+    )
+    return config_from_dict(DetectorConfig, laid_over(made.to_dict(), changes), "architecture")
+
+
+def make_student(
+    teacher: tuple[Detector, Tokenizer, ModelConfig],
+    preset: str,
+    changes: dict[str, Any],
+    resolution: int | None,
+) -> tuple[Detector, Tokenizer, ModelConfig, list[str]]:
+    """A student with fresh encoders and everything else copied from its teacher.
+
+    Args:
+        teacher: its network, tokenizer and config.
+        preset: whose encoders the student gets.
+        changes: laid over its architecture.
+        resolution: that the student sees; None: as the teacher.
+
+    Returns:
+        Network, tokenizer, config, and the parts that begin with fresh weights.
+    """
+    theirs, tokenizer, config = teacher
+    architecture = student_architecture(config.architecture, preset, changes)
+    detector = build_detector(architecture)
+    fresh = take_weights(detector, theirs, ("vision_encoder", "text_encoder"))
+    strange = sorted({name.split(".")[0] for name in fresh} - {"vision_encoder", "text_encoder", "neck"})
+    if strange:
+        raise ConfigError(
+            f"the student's {', '.join(strange)} cannot be copied from the teacher: sizes differ; stage 1 "
+            "changes encoders only"
+        )
+    given = config.preprocessing
+    preprocessing = PreprocessingConfig(resolution or given.resolution, given.mean, given.std)
+    check_resolution(preprocessing.resolution, architecture)
+    own = ModelConfig(
+        architecture, preprocessing, config.presence_calibration, config.presence_mode, provenance={}
+    )
+    return detector, tokenizer.with_context_length(architecture.text.context_length), own, fresh
+
+
+def load_student(name: str, resolution: int | None) -> tuple[Detector, Tokenizer, ModelConfig]:
+    """A model that goes on learning.
+
+    Raises:
+        ModelNotFoundError, CheckpointError: as `conceptseg.load`.
+        ConfigError: an impossible resolution.
+    """
+    detector, tokenizer, config = load_checkpoint(find_model(name))
+    if resolution is not None:
+        check_resolution(resolution, config.architecture)
+        preprocessing = dataclasses.replace(config.preprocessing, resolution=resolution)
+        config = dataclasses.replace(config, preprocessing=preprocessing)
+    return detector, tokenizer, config
+
+
+def check_same_answers(student: DetectorConfig, teacher: DetectorConfig) -> None:
+    """Refuse a pair whose decoders do not correspond layer by layer and query by query.
+
+    Raises:
+        ConfigError: names the first difference.
+    """
+    for name, ours, theirs in (
+        ("width", student.width, teacher.width),
+        ("decoder.queries", student.decoder.queries, teacher.decoder.queries),
+        ("decoder.layers", student.decoder.layers, teacher.decoder.layers),
+    ):
+        if ours != theirs:
+            raise ConfigError(
+                f"{name} is {ours} in the student and {theirs} in the teacher; they must be equal, because "
+                "queries are compared one by one"
+            )
+
+
+def check_resolution(resolution: int, architecture: DetectorConfig) -> None:
+    """Refuse a size that the vision encoder cannot see.
+
+    Raises:
+        ConfigError: names the multiple that is needed.
+    """
+    stride = architecture.vision.stride
+    if resolution < stride or resolution % stride:
+        raise ConfigError(f"resolution is {resolution}; it must be a multiple of {stride} for this student")

@@ -1,0 +1,224 @@
+"""What a student learns: one task per stage, for the common training loop.
+
+EncoderDistillation   stage 1: encoders apart; the rest is the teacher's and stays it
+FusionDistillation    stage 2: every tensor from the memory to the masks, on the same prompts
+LabelledDistillation  stage 3: the same, and what labels say
+
+Teacher and student see the same 8-bit image, each resized and normalised as it is in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from conceptseg.data.batch import Batch
+from conceptseg.distil.batch import DistilBatch
+from conceptseg.distil.recipe import DistilWeights
+from conceptseg.distil.teacher import Teacher, normalised
+from conceptseg.losses.detection import DetectionLoss, LossWeights, MasksOf
+from conceptseg.losses.distillation import (
+    best_queries,
+    distil_boxes,
+    distil_classes,
+    distil_masks,
+    distil_presence,
+    feature_losses,
+    map_losses,
+)
+from conceptseg.models.config import PreprocessingConfig
+from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures
+from conceptseg.models.mask_head import MaskHead
+from conceptseg.models.prompts import PromptTokens, join_prompts
+from conceptseg.train.task import Task
+
+
+class EncoderDistillation(Task):
+    """Give the teacher's features: of the image after the neck, and of every word."""
+
+    def __init__(
+        self, detector: Detector, teacher: Teacher, preprocessing: PreprocessingConfig, weights: DistilWeights
+    ) -> None:
+        super().__init__(detector, preprocessing)
+        self.teacher = teacher
+        self.preprocessing = preprocessing
+        self.weights = weights
+
+    def forward(self, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
+        image = self.encode_images(batch)
+        cached = batch.teacher_levels if isinstance(batch, DistilBatch) else None
+        levels = self.teacher.encode_images(batch.pixels).levels if cached is None else cached
+        losses = vision_losses(image.levels, levels)
+        if batch.phrases:
+            words = self.detector.encode_text(batch.token_ids)
+            theirs = self.teacher.encode_text(batch.phrases, batch.pixels.device)
+            losses.update(text_losses(words, theirs))
+        return self.weighed(losses)
+
+    def loss_weights(self, step: int) -> Mapping[str, float]:
+        return vars(self.weights)
+
+    def weighed(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Only the losses that count."""
+        weights = self.loss_weights(0)
+        return {name: value for name, value in losses.items() if weights[name]}
+
+    def encode_images(self, batch: Batch) -> ImageFeatures:
+        given = self.preprocessing
+        return self.detector.encode_images(normalised(batch.pixels, given.resolution, given.mean, given.std))
+
+
+class FusionDistillation(EncoderDistillation):
+    """Answer as the teacher does, on phrases that are there and not there, by words and by examples."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        teacher: Teacher,
+        preprocessing: PreprocessingConfig,
+        weights: DistilWeights,
+        masks: int = 8,
+    ) -> None:
+        super().__init__(detector, teacher, preprocessing, weights)
+        self.masks = masks
+        # The auxiliary queries have no counterpart in the teacher, which is in eval mode.
+        detector.decoder.one_to_many = False
+
+    def forward(self, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
+        losses, _ = self.compared(batch)
+        return self.weighed(losses)
+
+    def compared(self, batch: Batch) -> tuple[dict[str, Tensor], DetectorOutput]:
+        """The losses against the teacher, and the student's answers."""
+        image, theirs = self.encode_images(batch), self.teacher.encode_images(batch.pixels)
+        words = self.detector.encode_text(batch.token_ids)
+        their_words = self.teacher.encode_text(batch.phrases, batch.pixels.device)
+        exemplars = self.detector.encode_exemplars(image, batch.geometry, batch.exemplar_index)
+        student = self.detector.detect(
+            image,
+            batch.image_index,
+            join_prompts(words, exemplars),
+            return_intermediates=True,
+            with_masks=False,
+        )
+        teacher = self.teacher.answer(batch, theirs, their_words)
+        losses = {**vision_losses(image.levels, theirs.levels), **text_losses(words, their_words)}
+        losses.update(fusion_losses(student, teacher))
+        losses.update(
+            mask_losses(
+                student,
+                teacher,
+                self.detector.mask_head,
+                self.teacher.detector(batch.pixels.device).mask_head,
+                self.masks,
+            )
+        )
+        return losses, student
+
+
+class LabelledDistillation(FusionDistillation):
+    """Answer as the teacher does, and as the labels say."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        teacher: Teacher,
+        preprocessing: PreprocessingConfig,
+        weights: DistilWeights,
+        masks: int,
+        loss: DetectionLoss,
+        labels: LossWeights,
+        labels_share: float,
+    ) -> None:
+        super().__init__(detector, teacher, preprocessing, weights, masks)
+        self.loss = loss
+        self._weights = {
+            **vars(weights),
+            **{f"label_{name}": labels_share * value for name, value in labels.by_name().items()},
+        }
+
+    def forward(self, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
+        losses, output = self.compared(batch)
+        masks_of = masks_when_asked(self.detector.mask_head, output)
+        labelled = self.loss(output, batch.targets, num_boxes, masks_of)
+        losses.update({f"label_{name}": value for name, value in labelled.items()})
+        return self.weighed(losses)
+
+    def loss_weights(self, step: int) -> Mapping[str, float]:
+        return self._weights
+
+
+def vision_losses(student: list[Tensor], teacher: list[Tensor]) -> dict[str, Tensor]:
+    """Mean over levels; where there are fewer of one side, the coarsest ones correspond."""
+    pairs = list(zip(student[::-1], teacher[::-1], strict=False))
+    errors, cosines = zip(*(map_losses(ours, theirs) for ours, theirs in pairs), strict=True)
+    return {"vision_mse": torch.stack(errors).mean(), "vision_cosine": torch.stack(cosines).mean()}
+
+
+def text_losses(student: PromptTokens, teacher: PromptTokens) -> dict[str, Tensor]:
+    """Token by token, padding left out; the shorter context decides how many."""
+    length = min(len(student.tokens), len(teacher.tokens))
+    padding = student.padding_mask[:, :length] | teacher.padding_mask[:, :length]  # (B, T)
+    error, cosine = feature_losses(
+        student.tokens[:length].transpose(0, 1), teacher.tokens[:length].transpose(0, 1), padding
+    )
+    return {"text_mse": error, "text_cosine": cosine}
+
+
+def fusion_losses(student: DetectorOutput, teacher: DetectorOutput) -> dict[str, Tensor]:
+    """Memory, decoder states, boxes, class and presence logits; queries correspond by index."""
+    ours, theirs = student.intermediates, teacher.intermediates
+    assert ours is not None and theirs is not None  # both were asked for them
+    memory = map_losses(
+        _memory_map(ours.memory, ours.spatial_shapes), _memory_map(theirs.memory, theirs.spatial_shapes)
+    )
+    hidden = feature_losses(ours.hidden_states, theirs.hidden_states)
+    meant = teacher.class_logits[-1].float().sigmoid()  # (N, B)
+    boxes = distil_boxes(student.boxes_cxcywh, teacher.boxes_cxcywh, meant)
+    return {
+        "memory_mse": memory[0],
+        "memory_cosine": memory[1],
+        "hidden_mse": hidden[0],
+        "hidden_cosine": hidden[1],
+        "box_l1": boxes[0],
+        "box_giou": boxes[1],
+        "classes": distil_classes(student.class_logits, teacher.class_logits),
+        "presence": distil_presence(student.presence_logits, teacher.presence_logits),
+    }
+
+
+def mask_losses(
+    student: DetectorOutput, teacher: DetectorOutput, head: MaskHead, their_head: MaskHead, count: int
+) -> dict[str, Tensor]:
+    """Masks of the queries that the teacher means most."""
+    assert student.pixels is not None and teacher.pixels is not None  # the detector always decodes them
+    index, scores = best_queries(teacher.class_logits[-1], count)  # (B, K)
+    rows = torch.arange(len(index), device=index.device)[:, None]
+    ours = head.instance_logits(student.pixels, student.hidden.transpose(0, 1)[rows, index].transpose(0, 1))
+    with torch.no_grad():
+        chosen = teacher.hidden.transpose(0, 1)[rows, index].transpose(0, 1)  # (K, B, D)
+        theirs = their_head.instance_logits(teacher.pixels, chosen)
+    pixelwise, dice = distil_masks(ours, theirs, scores)
+    return {"mask": pixelwise, "mask_dice": dice}
+
+
+def masks_when_asked(head: MaskHead, output: DetectorOutput) -> MasksOf:
+    """Masks of matched queries alone, which saves those of all others."""
+    assert output.pixels is not None
+    # Here and not when they are asked for: the detection loss computes outside autocast.
+    embedding, maps = head.mask_embedding(output.hidden), head.instance_projection(output.pixels)
+
+    def masks_of(pair: Tensor, query: Tensor, one_to_many: bool) -> Tensor:
+        """(K,) pairs and queries -> (K, h, w)."""
+        return torch.einsum("kd,kdhw->khw", embedding[query, pair].float(), maps[pair].float())
+
+    return masks_of
+
+
+def _memory_map(memory: Tensor, spatial_shapes: Tensor) -> Tensor:
+    """(HW, B, D) of one level -> (B, D, H, W); of several levels (B, D, HW, 1), which must correspond."""
+    sizes = spatial_shapes.tolist()
+    size = tuple(sizes[0]) if len(sizes) == 1 else (len(memory), 1)
+    return torch.unflatten(memory.permute(1, 2, 0), 2, size)

@@ -1,0 +1,155 @@
+"""Each stage trains what it should and nothing else, resumes bit for bit, and leaves a model that loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import conceptseg as cs
+from conceptseg.checkpoints.loaders import load_checkpoint
+from conceptseg.distil.run import DistilJob, distil
+from conceptseg.errors import ConfigError
+from conceptseg.models.config import PresenceCalibration
+from conceptseg.train import loop
+from conceptseg.train.run_folder import RunFolder
+from tests.distil.tiny import ENCODERS, tiny_recipe
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_checkpoint(folder)[0].state_dict()
+
+
+def losses(folder: Path) -> set[str]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {line["kind"] for line in lines} == {"train", "validation"}
+    return {name.removeprefix("loss/") for line in lines for name in line if name.startswith("loss/")}
+
+
+def test_stage_1_changes_encoders_and_copies_the_rest_bit_for_bit(
+    student_folder: Path, tiny_model_folder: Path
+) -> None:
+    student, teacher = weights(student_folder), weights(tiny_model_folder)
+    rest = {name for name in teacher if name.split(".")[0] not in ENCODERS}
+    assert rest == {name for name in student if name.split(".")[0] not in ENCODERS}
+    assert all(torch.equal(student[name], teacher[name]) for name in rest)
+    assert losses(student_folder.parent) == {
+        "vision_mse",
+        "vision_cosine",
+        "text_mse",
+        "text_cosine",
+        "total",
+    }
+
+
+def test_the_student_is_a_model_like_any_other(student_folder: Path, picture: np.ndarray) -> None:
+    student = cs.load(student_folder)
+    result = student.segment(picture, text="red circle", threshold=0.0)
+    assert len(result.scores) == 12
+    assert student.config.provenance["teacher"] == "tiny"
+    assert student.config.provenance["fresh"] == ["text_encoder", "vision_encoder"]
+    assert student.config.architecture.text.width == 16
+
+
+def test_stage_1_brings_features_closer(tiny_model_folder: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(1, tiny_model_folder, steps=12, log_every=1, validation_batches=0)
+    distil(recipe, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    totals = [line["loss/total"] for line in lines]
+    assert sum(totals[-3:]) < sum(totals[:3])
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_later_stages_go_through_the_fusion(
+    stage: int, student_folder: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    folder = distil(tiny_recipe(stage, tiny_model_folder, student_folder), tmp_path / "run")
+    before, after = weights(student_folder), weights(folder)
+    changed = {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
+    assert {"vision_encoder", "fusion_encoder", "decoder", "scoring", "mask_head"} <= changed
+    found = losses(tmp_path / "run")
+    wanted = {"memory_mse", "memory_cosine", "hidden_mse", "hidden_cosine", "box_l1", "box_giou", "classes"}
+    assert wanted | {"presence", "mask", "mask_dice", "vision_mse", "text_cosine"} <= found
+    assert ("label_presence" in found) == ("label_mask_dice" in found) == (stage == 3)
+    assert not any("o2m" in name for name in found)  # the teacher has no auxiliary queries
+
+
+def test_a_teacher_taught_by_itself_has_nothing_to_learn(tiny_model_folder: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(
+        2, tiny_model_folder, tiny_model_folder, resolution=None, precision="float32", trainable=("scoring",)
+    )
+    work = DistilJob(recipe, RunFolder(tmp_path)).build(0, 1)
+    with torch.no_grad():
+        found = work.task.eval()(work.data[0], torch.tensor(1.0))
+    assert {name for name, value in found.items() if float(value) > 1e-5} == set()
+
+
+def test_only_named_parts_train_and_the_rest_stays_in_eval_mode(
+    student_folder: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(2, tiny_model_folder, student_folder, trainable=("fusion_encoder", "decoder"))
+    folder = distil(recipe, tmp_path / "run")
+    before, after = weights(student_folder), weights(folder)
+    changed = {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
+    assert changed == {"fusion_encoder", "decoder"}  # no batch norm of the encoder has moved either
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_weights(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(1, tiny_model_folder)
+    whole = weights(distil(recipe, tmp_path / "whole"))
+    check = loop._check_finite
+
+    def stop_at_the_fourth(total: Tensor, found: dict[str, Tensor], step: int) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+        check(total, found, step)
+
+    monkeypatch.setattr(loop, "_check_finite", stop_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        distil(recipe, tmp_path / "stopped")
+    monkeypatch.undo()
+    resumed = weights(distil(recipe, tmp_path / "stopped", resume=True))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_student_may_see_smaller_images_than_its_teacher(tiny_model_folder: Path, tmp_path: Path) -> None:
+    folder = distil(tiny_recipe(1, tiny_model_folder, resolution=32), tmp_path / "run")
+    assert cs.load(folder).resolution == 32
+
+
+def test_the_teachers_calibration_goes_with_its_logits_until_labels_teach_others(
+    tmp_path: Path, make_segmenter: object, student_folder: Path
+) -> None:
+    from conceptseg.checkpoints.folder import save_model_folder
+
+    calibration = PresenceCalibration(2.0, 3.0)
+    teacher = make_segmenter(presence_mode="calibrated", presence_calibration=calibration)  # type: ignore[operator]
+    save_model_folder(tmp_path / "teacher", teacher.detector, teacher.tokenizer, teacher.config)
+    for stage, mode, scale in ((1, "calibrated", 2.0), (2, "calibrated", 2.0), (3, "multiply", 1.0)):
+        student = "nano-student" if stage == 1 else student_folder
+        recipe = tiny_recipe(stage, tmp_path / "teacher", student, steps=1, validation_batches=0)
+        config = cs.load(distil(recipe, tmp_path / str(stage))).config
+        assert (config.presence_mode, config.presence_calibration.scale) == (mode, scale)
+
+
+def test_decoders_that_do_not_correspond_are_refused(student_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="width is 32 in the student and 128 in the teacher"):
+        distil(tiny_recipe(2, Path("nano"), student_folder), tmp_path / "run")
+
+
+def test_an_unknown_student_is_refused_with_the_presets(tiny_model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(cs.ModelNotFoundError, match="no-such-student"):
+        distil(tiny_recipe(1, tiny_model_folder, "no-such-student", architecture={}), tmp_path / "run")
+
+
+def test_a_missing_teacher_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="recipe.teacher is empty"):
+        distil(dataclasses.replace(tiny_recipe(1, Path("nano")), teacher=""), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
