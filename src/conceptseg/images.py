@@ -128,10 +128,14 @@ def model_input(
     Returns:
         (3, resolution, resolution) float32.
     """
-    chw = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, 3, H, W), a view
-    square = F.interpolate(chw, (resolution, resolution), mode="bilinear", antialias=True)[0]
     scale = torch.tensor(std).view(3, 1, 1)
-    return (square.float() / 255 - torch.tensor(mean).view(3, 1, 1)) / scale
+    return (square_pixels(pixels, resolution).float() / 255 - torch.tensor(mean).view(3, 1, 1)) / scale
+
+
+def square_pixels(pixels: Pixels, resolution: int) -> Tensor:
+    """(H, W, 3) -> (3, resolution, resolution) uint8: the one resize that training and inference share."""
+    chw = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, 3, H, W), a view
+    return F.interpolate(chw, (resolution, resolution), mode="bilinear", antialias=True)[0]
 
 
 def masks_at_image_size(

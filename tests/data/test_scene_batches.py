@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from conceptseg.data.batch import Batch, Question
+from conceptseg.data.collate import normalised
 from conceptseg.data.questions import VISUAL
 from conceptseg.data.scene_batches import (
     SceneBatches,
     SceneDataConfig,
     SceneStage,
     collate,
-    normalised,
     scene_vocabulary,
 )
 from conceptseg.data.scenes import Scene, render_scene
@@ -228,8 +228,7 @@ def test_example_boxes_are_shares_of_the_image_they_lie_on(batch: Batch, scenes:
     x0, y0, x1, y1 = scenes[0].objects[0].box_xyxy
     first = batch.geometry.boxes_cxcywh[1, 0].tolist()
     assert first == pytest.approx([(x0 + x1) / 128, (y0 + y1) / 128, (x1 - x0) / 64, (y1 - y0) / 64])
-    wide = Scene(np.zeros((20, 40, 3), np.uint8), [], {}, [], {}, False, False, 0)
-    assert normalised([(10.0, 5.0, 30.0, 15.0)], wide).tolist() == [[0.5, 0.5, 0.5, 0.5]]
+    assert normalised([(10.0, 5.0, 30.0, 15.0)], (20, 40)).tolist() == [[0.5, 0.5, 0.5, 0.5]]
 
 
 def test_questions_without_boxes_or_objects_still_make_a_batch(

@@ -16,13 +16,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from conceptseg.data.batch import Batch, Question
+from conceptseg.data.collate import PreparedImage, collate_images
 from conceptseg.data.questions import VISUAL, QuestionConfig, QuestionMaker
 from conceptseg.data.region_phrases import collect_region_phrases
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.errors import ConfigError
-from conceptseg.losses.targets import Targets
-from conceptseg.models.boxes import xyxy_to_cxcywh
-from conceptseg.models.prompts import GeometricPrompt
+from conceptseg.images import square_pixels
 from conceptseg.models.text.tokenizer import Tokenizer
 
 
@@ -143,45 +142,7 @@ def collate(
     mask_size: int,
 ) -> Batch:
     """Pad scenes and questions into one batch."""
-    pairs = len(questions)
-    boxes_count = max([1, *(len(q.boxes_xyxy) for q in questions)])
-    slots = max([1, *(len(q.objects) for q in questions)])
-    boxes = torch.zeros(pairs, boxes_count, 4)
-    labels = torch.zeros(pairs, boxes_count, dtype=torch.long)
-    padding = torch.ones(pairs, boxes_count, dtype=torch.bool)
-    target_boxes = torch.zeros(pairs, slots, 4)
-    valid = torch.zeros(pairs, slots, dtype=torch.bool)
-    masks = torch.zeros(pairs, slots, mask_size, mask_size, dtype=torch.bool)
-    object_masks = [_small_masks(scene, mask_size) for scene in scenes]
-    for b, q in enumerate(questions):
-        if q.boxes_xyxy:
-            count = len(q.boxes_xyxy)
-            boxes[b, :count] = normalised(q.boxes_xyxy, scenes[q.exemplar_image])
-            labels[b, :count] = torch.tensor(q.labels)
-            padding[b, :count] = False
-        if q.objects:
-            count = len(q.objects)
-            scene = scenes[q.image]
-            target_boxes[b, :count] = normalised([scene.objects[i].box_xyxy for i in q.objects], scene)
-            valid[b, :count] = True
-            masks[b, :count] = object_masks[q.image][torch.tensor(q.objects)]
-    return Batch(
-        pixels=torch.stack([_pixels(scene.image, resolution) for scene in scenes]),
-        phrases=[q.phrase for q in questions],
-        token_ids=tokenizer([q.phrase for q in questions]),
-        geometry=GeometricPrompt(boxes, labels, padding),
-        image_index=torch.tensor([q.image for q in questions], dtype=torch.long),
-        exemplar_index=torch.tensor([q.exemplar_image for q in questions], dtype=torch.long),
-        targets=Targets(
-            boxes_cxcywh=target_boxes, valid=valid, present=valid.any(1), masks=masks, has_mask=valid.clone()
-        ),
-    )
-
-
-def normalised(boxes_xyxy: Sequence[tuple[float, float, float, float]], scene: Scene) -> Tensor:
-    """Pixel boxes -> (M, 4) cxcywh in 0..1 of the scene's image."""
-    height, width = scene.image.shape[:2]
-    return xyxy_to_cxcywh(torch.tensor(boxes_xyxy) / torch.tensor([width, height, width, height]))
+    return collate_images([_prepared(scene, resolution, mask_size) for scene in scenes], questions, tokenizer)
 
 
 def scene_vocabulary(scenes: int = 400) -> list[str]:
@@ -193,13 +154,16 @@ def scene_vocabulary(scenes: int = 400) -> list[str]:
     return list(phrases)
 
 
-def _pixels(image: np.ndarray, resolution: int) -> Tensor:
-    """(H, W, 3) uint8 -> (3, resolution, resolution) uint8, stretched with antialiasing as in inference."""
-    tensor = torch.from_numpy(image).permute(2, 0, 1)
-    if tensor.shape[-1] == resolution and tensor.shape[-2] == resolution:
-        return tensor
-    size = (resolution, resolution)
-    return torch.nn.functional.interpolate(tensor[None], size=size, mode="bilinear", antialias=True)[0]
+def _prepared(scene: Scene, resolution: int, mask_size: int) -> PreparedImage:
+    height, width = scene.image.shape[:2]
+    boxes = torch.tensor([it.box_xyxy for it in scene.objects]).view(-1, 4)
+    return PreparedImage(
+        pixels=square_pixels(scene.image, resolution),
+        boxes_xyxy=boxes,
+        size_hw=(height, width),
+        masks=_small_masks(scene, mask_size),
+        has_mask=torch.ones(len(boxes), dtype=torch.bool),
+    )
 
 
 def _small_masks(scene: Scene, size: int) -> Tensor:

@@ -1,0 +1,90 @@
+"""Training batches from a labelled dataset.
+
+Images come in a new order every epoch. What is seen of an image, and what is asked, depends on the seed and
+its place in that order alone: not on how many processes there are, nor on where a run was resumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from conceptseg.data.batch import Batch
+from conceptseg.data.collate import collate_images
+from conceptseg.data.concept_data import ConceptDataset
+from conceptseg.errors import ConfigError
+from conceptseg.finetune.absent_words import AbsentWords
+from conceptseg.finetune.questions import AskConfig, Questioner
+from conceptseg.finetune.seen import SeenImage, see
+from conceptseg.finetune.view import AugmentConfig, draw_view
+from conceptseg.models.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """What a step sees."""
+
+    images: int = 8  # per step and process
+    questions: int = 1  # per image
+    workers: int = 1  # processes that read images; 0 reads them in the training process
+    ask: AskConfig = field(default_factory=AskConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        if self.images < 2 or self.images % 2:
+            raise ConfigError(f"batch.images is {self.images}; give an even number, 2 or more")
+        if self.questions < 1 or self.workers < 0:
+            raise ConfigError("batch.questions must be 1 or more, batch.workers 0 or more")
+
+
+class ConceptBatches:
+    """Batch `step` of a fine-tuning run, for one of several processes that share out the images."""
+
+    def __init__(
+        self,
+        dataset: ConceptDataset,
+        tokenizer: Tokenizer,
+        config: BatchConfig,
+        *,
+        steps: int,
+        resolution: int,
+        turns: bool,
+        seed: int,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.dataset = dataset
+        self.tokenizer = tokenizer
+        self.config = config
+        self.steps = steps
+        self.resolution = resolution
+        self.turns = turns
+        self.seed = seed
+        self.process, self.processes = process, processes
+        self.workers = config.workers
+        self.questioner = Questioner(config.ask, AbsentWords(dataset.phrases))
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        images = self.config.images
+        first = (step * self.processes + self.process) * images
+        generators = [np.random.default_rng((self.seed, 104729, first + i)) for i in range(images)]
+        seen = [self._look(first + i, rng) for i, rng in enumerate(generators)]
+        questions = [
+            self.questioner.ask(seen, i, rng)
+            for i, rng in enumerate(generators)
+            for _ in range(self.config.questions)
+        ]
+        return collate_images([it.prepared for it in seen], questions, self.tokenizer)
+
+    def _look(self, place: int, rng: np.random.Generator) -> SeenImage:
+        epoch, position = divmod(place, len(self.dataset))
+        order = np.random.default_rng((self.seed, 15485863, epoch)).permutation(len(self.dataset))
+        image = self.dataset[int(order[position])]
+        augment = self.config.augment
+        view = draw_view(image.width, image.height, augment, self.turns, rng)
+        side = self.resolution // 2
+        return see(image, view, self.resolution, side, augment.colour, self.dataset.phrases, rng)

@@ -1,0 +1,110 @@
+"""What is asked of an image while fine-tuning: phrases, example boxes, both, and what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from conceptseg.data.batch import Question
+from conceptseg.errors import ConfigError
+from conceptseg.finetune.absent_words import AbsentWords
+from conceptseg.finetune.seen import SeenImage
+from conceptseg.prompts import VISUAL
+
+
+@dataclass(frozen=True)
+class AskConfig:
+    """How often each kind of prompt is asked; the shares are normalised to sum to one."""
+
+    phrase: float = 0.55  # of the data, that name something in the image
+    absent_phrase: float = 0.2  # that name nothing in it
+    boxes: float = 0.1  # one to three example boxes
+    phrase_and_boxes: float = (
+        0.08  # words with example boxes, sometimes with a box of something else as negative
+    )
+    other_image: float = 0.07  # example boxes on another image
+    box_noise: float = 0.06  # example boxes are off by this share of their size (standard deviation)
+
+    def __post_init__(self) -> None:
+        if min(self.shares()) < 0 or sum(self.shares()) <= 0:
+            raise ConfigError("the shares of the question kinds must be 0 or more, and not all zero")
+        if not 0 <= self.box_noise <= 0.3:
+            raise ConfigError(f"ask.box_noise is {self.box_noise}; give a share from 0 to 0.3")
+
+    def shares(self) -> tuple[float, ...]:
+        return (self.phrase, self.absent_phrase, self.boxes, self.phrase_and_boxes, self.other_image)
+
+
+class Questioner:
+    """Asks about images; every draw is determined by the generator that is passed in."""
+
+    def __init__(self, config: AskConfig, absent: AbsentWords) -> None:
+        self.config = config
+        self.absent = absent
+        shares = np.array(config.shares())
+        self._shares = shares / shares.sum()
+
+    def ask(self, images: Sequence[SeenImage], image: int, rng: np.random.Generator) -> Question:
+        """One question about `images[image]`; where its kind cannot be asked, a phrase, there or not."""
+        kind = int(rng.choice(5, p=self._shares))
+        seen = images[image]
+        question: Question | None = None
+        if kind == 2 and seen.phrases:
+            question = self._by_boxes(seen, image, _pick(sorted(seen.phrases), rng), VISUAL, rng)
+        elif kind == 3 and seen.phrases:
+            phrase = _pick(sorted(seen.phrases), rng)
+            question = self._by_boxes(seen, image, phrase, phrase, rng)
+        elif kind == 4:
+            question = self._other_image(images, image, rng)
+        if question is not None:
+            return question
+        if kind == 1 or not seen.phrases:
+            return Question(image, self.absent.draw(seen.absent, rng), [], [], image, [])
+        phrase = _pick(sorted(seen.phrases), rng)
+        return Question(image, phrase, [], [], image, seen.phrases[phrase])
+
+    def _by_boxes(
+        self, seen: SeenImage, image: int, phrase: str, words: str, rng: np.random.Generator
+    ) -> Question:
+        wanted = seen.phrases[phrase]
+        positives = [int(i) for i in rng.permutation(wanted)[: rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])]]
+        others = [i for other, members in seen.phrases.items() if other != phrase for i in members]
+        negatives = [int(i) for i in rng.permutation(others)[: int(rng.random() < 0.3)]]
+        boxes = [self._noisy(seen, i, rng) for i in positives + negatives]
+        labels = [1] * len(positives) + [0] * len(negatives)
+        return Question(image, words, boxes, labels, image, wanted)
+
+    def _other_image(
+        self, images: Sequence[SeenImage], image: int, rng: np.random.Generator
+    ) -> Question | None:
+        beside = (
+            image ^ 1
+        )  # images come in pairs, so that what is asked does not depend on how many there are
+        if beside >= len(images):
+            return None
+        there, here = images[beside], images[image]
+        shared = sorted(phrase for phrase in there.phrases if phrase in here.phrases or phrase in here.absent)
+        if not shared:
+            return None
+        phrase = _pick(shared, rng)
+        chosen = rng.permutation(there.phrases[phrase])[: rng.integers(1, 4)]
+        boxes = [self._noisy(there, int(i), rng) for i in chosen]
+        wanted = here.phrases.get(phrase, [])
+        return Question(image, VISUAL, boxes, [1] * len(boxes), beside, wanted)
+
+    def _noisy(
+        self, seen: SeenImage, number: int, rng: np.random.Generator
+    ) -> tuple[float, float, float, float]:
+        """A box as a person would draw it: not quite tight, inside the image, never empty."""
+        x0, y0, x1, y1 = seen.prepared.boxes_xyxy[number].tolist()
+        noise = np.clip(rng.normal(0, self.config.box_noise, 4), -0.3, 0.3)
+        dx, dy = x1 - x0, y1 - y0
+        nx0, ny0 = max(0.0, x0 + noise[0] * dx), max(0.0, y0 + noise[1] * dy)
+        nx1, ny1 = min(1.0, x1 + noise[2] * dx), min(1.0, y1 + noise[3] * dy)
+        return (float(nx0), float(ny0), float(nx1), float(ny1))
+
+
+def _pick(names: Sequence[str], rng: np.random.Generator) -> str:
+    return names[int(rng.integers(len(names)))]

@@ -1,0 +1,66 @@
+"""The recipe of fine-tuning: a model, data, and what may be left to the data to decide.
+
+`conceptseg finetune DATA --model M` is the packaged recipe `finetune` with two entries changed. What is left
+open (null) is settled before the run begins, and written down in the run folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from conceptseg.errors import ConfigError
+from conceptseg.finetune.batches import BatchConfig
+from conceptseg.losses.detection import DetectionLossConfig, LossWeights
+from conceptseg.train.run_config import RunConfig, check
+
+Only: TypeAlias = Literal["presence", "exemplar", "heads", "all"]
+
+# What `only` trains; none named: everything.
+PARTS: dict[str, tuple[str, ...]] = {
+    "presence": ("decoder.presence_head",),
+    "exemplar": ("exemplar_encoder",),
+    "heads": ("exemplar_encoder", "fusion_encoder", "decoder", "scoring", "mask_head"),
+    "all": (),
+}
+
+
+@dataclass(frozen=True)
+class FinetuneRecipe(RunConfig):
+    """Training on labelled images, from a loaded model."""
+
+    task: Literal["finetune"] = "finetune"
+    name: str = "finetune"
+    model: str = "nano"  # embedded name, path, or Hugging Face repository
+    data: str = ""  # dataset: COCO, Roboflow, SA-Co, YOLO
+    split: str | None = None  # to train on; null: "train", or the only one
+    held_out: str | None = None  # to judge on; null: the held-out one, or a part of what is trained on
+    only: Only | None = None  # which parts train; null: all of a small network, the heads of a large one
+    resolution: int | None = None  # side in pixels; null: chosen so that the data's objects can be seen
+    epochs: float | None = None  # passes through the data; null: see `settle`
+    step_count: int | None = None  # steps; null: from `epochs`
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    loss: DetectionLossConfig = field(default_factory=DetectionLossConfig)
+    weights: LossWeights = field(default_factory=LossWeights)
+    one_to_many: bool = False  # train the auxiliary queries too: half as much time again
+    looks: int = 8  # at held-out images in the run, when `validate_every` is left to the data
+    held_out_images: int = 100  # of these, at most so many
+    scenes: int = 60  # on which the report says what was forgotten; 0: none
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "above 0")
+        for name in ("step_count", "resolution"):
+            value = getattr(self, name)
+            check(value is None or value >= 1, name, value, "1 or more")
+        for name in ("looks", "held_out_images"):
+            check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        check(self.scenes >= 0, "scenes", self.scenes, "0 or more")
+        if self.epochs is not None and self.step_count is not None:
+            raise ConfigError("give epochs or step_count, not both")
+
+    @property
+    def steps(self) -> int:
+        if self.step_count is None:
+            raise ConfigError("step_count is open; `settle` the recipe first")
+        return self.step_count
