@@ -47,7 +47,9 @@ def gradient_conflict(
             parameter.requires_grad_(before)
 
 
-def _one(segmenter: Segmenter, image: ShownImage, it: ShownObject, shared: list[Tensor]) -> dict[str, float]:
+def _one(
+    segmenter: Segmenter, image: ShownImage, it: ShownObject, shared: Sequence[Tensor]
+) -> dict[str, float]:
     detector, device, config = segmenter.detector, segmenter.device, segmenter.config
     mean, std = config.preprocessing.mean, config.preprocessing.std
     with torch.enable_grad():

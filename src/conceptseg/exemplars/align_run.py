@@ -1,0 +1,170 @@
+"""From a recipe of task `align` to a model folder: what `conceptseg train` calls for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from conceptseg.checkpoints.atomic_write import replacing
+from conceptseg.checkpoints.folder import save_model_folder
+from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
+from conceptseg.data.batch import Batch
+from conceptseg.data.scenes import Scene
+from conceptseg.errors import ConfigError
+from conceptseg.exemplars.align_recipe import AlignRecipe, load_align_recipe
+from conceptseg.exemplars.align_task import AlignTask, ExemplarAlignment
+from conceptseg.exemplars.pool import PoolBatches, PoolConfig, draw_pool, encode_pool
+from conceptseg.exemplars.quick_f1 import box_f1
+from conceptseg.hub import find_model
+from conceptseg.losses.detection import DetectionLoss
+from conceptseg.models.build import build_detector
+from conceptseg.models.config import AnyExemplarConfig, ModelConfig
+from conceptseg.models.detector import Detector
+from conceptseg.models.text.tokenizer import Tokenizer
+from conceptseg.train.job import Work, run_job
+from conceptseg.train.run import take_weights
+from conceptseg.train.run_folder import RunFolder
+from conceptseg.train.task import Task
+from conceptseg.train.validation import Validation
+
+
+def train_recipe(
+    recipe: str | Path,
+    overrides: list[str] | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> Path:
+    """Align the exemplar path of a model; see `conceptseg.train.run.train_recipe` for the arguments.
+
+    Returns:
+        The folder of the aligned model.
+    """
+    chosen = load_align_recipe(recipe, overrides)
+    job = AlignJob(chosen, RunFolder(out if out is not None else Path("runs") / chosen.name))
+    run_job(job, resume)
+    return job.folder.model_path
+
+
+@dataclass
+class AlignJob:
+    """One alignment."""
+
+    recipe: AlignRecipe
+    folder: RunFolder
+
+    def prepare(self) -> None:
+        """Check that the model loads and the resolution fits; the tokenizer stays the model's own."""
+        _, tokenizer, config = load_checkpoint(find_model(self.recipe.model))
+        check_resolution(self.recipe.pool, config)
+        if not self.folder.tokenizer_path.is_file():
+            with replacing(self.folder.tokenizer_path) as path:
+                tokenizer.save(path)
+
+    def build(self, process: int, processes: int) -> Work:
+        recipe = self.recipe
+        detector, self._tokenizer, self._config = start_model(recipe)
+        scenes = draw_pool(recipe.pool, recipe.seed)
+        levels = self._levels(detector, scenes)
+        data = PoolBatches(recipe.pool, scenes, self._tokenizer, recipe.seed, recipe.steps, levels, process)
+        validate = AlignValidation(recipe, self._tokenizer) if recipe.validation_batches else None
+        return Work(align_task(recipe, detector, self._config), data, validate)
+
+    def finish(self, task: Task) -> None:
+        dtype = getattr(torch, self.recipe.weights_dtype)
+        save_model_folder(self.folder.model_path, task.detector, self._tokenizer, self._config, dtype)
+
+    def _levels(self, detector: Detector, scenes: list[Scene]) -> tuple[torch.Tensor, ...] | None:
+        if not self.recipe.keep_features:
+            return None
+        half = self.recipe.precision == "bf16"
+        dtype = torch.bfloat16 if half else torch.float32
+        preprocessing = self._config.preprocessing
+        return encode_pool(detector, scenes, self.recipe.pool.resolution, preprocessing, dtype)
+
+
+def start_model(recipe: AlignRecipe) -> LoadedModel:
+    """The model that is aligned, with the exemplar encoder that the recipe asks for."""
+    detector, tokenizer, config = load_checkpoint(find_model(recipe.model))
+    check_resolution(recipe.pool, config)
+    if recipe.exemplar is not None or recipe.fresh:
+        exemplar = recipe.exemplar or config.architecture.exemplar
+        detector, config = with_encoder(detector, config, exemplar, recipe.fresh)
+    provenance = {**config.provenance, "name": recipe.name, "aligned_from": recipe.model}
+    if recipe.licence is not None:
+        provenance["licence"] = recipe.licence
+    return detector, tokenizer, dataclasses.replace(config, provenance=provenance)
+
+
+def with_encoder(
+    detector: Detector, config: ModelConfig, exemplar: AnyExemplarConfig, fresh: bool
+) -> tuple[Detector, ModelConfig]:
+    """The same model with another exemplar encoder; weights that fit are kept unless it is to be fresh."""
+    architecture = dataclasses.replace(config.architecture, exemplar=exemplar)
+    changed = build_detector(architecture)
+    take_weights(changed, detector, ("exemplar_encoder",) if fresh else ())
+    return changed, dataclasses.replace(config, architecture=architecture)
+
+
+def align_task(recipe: AlignRecipe, detector: Detector, config: ModelConfig) -> AlignTask:
+    """The task of a recipe; parts are frozen by the caller."""
+    alignment = ExemplarAlignment(config.architecture.width, recipe.alignment, recipe.phases, recipe.steps)
+    task = AlignTask(detector, DetectionLoss(recipe.loss), config.preprocessing, recipe.weights, alignment)
+    task.use_one_to_many(recipe.one_to_many)
+    return task
+
+
+def check_resolution(pool: PoolConfig, config: ModelConfig) -> None:
+    """Raises:
+    ConfigError: the vision encoder cannot read pictures of that size.
+    """
+    stride = config.architecture.vision.stride
+    if pool.resolution < stride or pool.resolution % stride:
+        raise ConfigError(
+            f"pool.resolution is {pool.resolution}; it must be a multiple of {stride} for this model"
+        )
+
+
+class AlignValidation:
+    """Losses on held-out pictures, and the F1 of the boxes that are found there at a score of 0.5."""
+
+    def __init__(self, recipe: AlignRecipe, tokenizer: Tokenizer) -> None:
+        self.recipe = recipe
+        self.tokenizer = tokenizer
+        self._batches: list[Batch] | None = None
+
+    def __call__(self, task: Task, step: int) -> Validation:
+        assert isinstance(task, AlignTask)
+        if self._batches is None:
+            self._batches = held_out_batches(self.recipe, self.tokenizer)
+        device, weights = task.mean.device, task.loss_weights(step)
+        values: dict[str, float] = {}
+        counts = np.zeros(3)
+        for batch in self._batches:
+            batch = batch.to(device)
+            torch.manual_seed(0)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+                losses = task(batch, batch.targets.valid.sum().clamp(min=1).float())
+                output = task.predict(batch)
+            for name, value in losses.items():
+                values[f"loss/{name}"] = values.get(f"loss/{name}", 0.0) + float(value) / len(self._batches)
+            counts += box_f1(output, batch.targets)
+        values["loss/total"] = sum(
+            weights[name.removeprefix("loss/")] * value for name, value in values.items()
+        )
+        values["box_f1"] = float(2 * counts[0] / max(1.0, counts[1] + counts[2]))
+        return Validation(values, decides="box_f1", larger_is_better=True)
+
+
+def held_out_batches(recipe: AlignRecipe, tokenizer: Tokenizer) -> list[Batch]:
+    """Questions about pictures that the pool does not hold."""
+    count = recipe.validation_batches
+    pool = recipe.pool
+    if pool.dataset is None:
+        pool = dataclasses.replace(pool, scenes=2 * pool.pairs * count)
+    scenes = draw_pool(pool, recipe.seed, "held_out")
+    data = PoolBatches(pool, scenes, tokenizer, recipe.seed + 1, count)
+    return [data[i] for i in range(count)]

@@ -1,0 +1,167 @@
+"""A fixed pool of pictures to align on, whose image features can be computed once and kept.
+
+Keeping features is valid while nothing that makes them trains: the vision encoder and the neck are frozen and
+in eval mode, and pictures are not augmented. Then a step costs neither the pictures nor the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conceptseg.data.batch import Batch
+from conceptseg.data.questions import QuestionConfig, QuestionMaker
+from conceptseg.data.scene_batches import collate
+from conceptseg.data.scenes import Scene, render_scene
+from conceptseg.errors import ConfigError
+from conceptseg.exemplars.dataset_scenes import scenes_of_dataset, without_empty_masks
+from conceptseg.models.config import PreprocessingConfig
+from conceptseg.models.detector import Detector
+from conceptseg.models.text.tokenizer import Tokenizer
+
+IMAGES_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """Which pictures, and what is asked of them."""
+
+    scenes: int = 512  # procedural scenes, in pairs that share a theme; or images of `dataset`
+    dataset: str | None = None  # folder of a labelled dataset; None draws scenes
+    split: str = "train"  # of the dataset; looks while training take the held-out one
+    resolution: int = 128  # pixels per side that the model sees
+    render_size: int = 160  # pixels per side that pictures are drawn or kept at
+    pairs: int = 4  # pairs of pictures per step
+    questions_per_image: int = 2
+    difficulty: tuple[float, ...] = (0.6, 1.0)  # of scenes; each draws its own between the two
+    mask_size: int = 64  # pixels per side of the masks that are compared
+    # Exemplars: on the picture itself, joined with words, and on the other picture of the pair.
+    questions: QuestionConfig = field(
+        default_factory=lambda: QuestionConfig(
+            phrase=0.0, absent_phrase=0.0, boxes=0.55, phrase_and_boxes=0.1, other_image=0.35
+        )
+    )
+
+    def __post_init__(self) -> None:
+        if self.scenes < 2 * self.pairs or self.scenes % 2 or self.pairs < 1:
+            raise ConfigError(
+                f"pool.scenes is {self.scenes} for {self.pairs} pairs per step; give an even number of at "
+                "least two per pair, and at least one pair"
+            )
+        if self.questions_per_image < 1 or self.render_size < 64 or self.mask_size < 1:
+            raise ConfigError("pool needs questions_per_image >= 1, render_size >= 64 and mask_size >= 1")
+        if len(self.difficulty) != 2 or not 0 <= self.difficulty[0] <= self.difficulty[1] <= 1:
+            raise ConfigError(
+                f"pool.difficulty is {list(self.difficulty)}; give two rising numbers from 0 to 1"
+            )
+
+
+@dataclass
+class PooledBatch(Batch):
+    """A batch that may bring the features of its images along."""
+
+    levels: tuple[Tensor, ...] | None = None  # finest first, each (I, D, h, w)
+
+    def to(self, device: torch.device | str) -> PooledBatch:
+        moved = vars(super().to(device))
+        levels = None if self.levels is None else tuple(level.to(device) for level in self.levels)
+        return PooledBatch(**{**moved, "levels": levels})
+
+
+def draw_pool(config: PoolConfig, seed: int, split: str = "train") -> list[Scene]:
+    """The pictures: scenes of a split, or the first images of the dataset.
+
+    Raises:
+        DataError: the dataset cannot be read, or shows too little.
+    """
+    if config.dataset is not None:
+        return scenes_of_dataset(
+            config.dataset, config.split if split == "train" else None, config.scenes, config.render_size
+        )
+    easy, hard = config.difficulty
+    first = seed * 1_000_003
+    return [
+        render_scene(
+            first + i,
+            size=config.render_size,
+            split=split,
+            theme=first // 2 + i // 2,
+            difficulty=easy + (hard - easy) * float(np.random.default_rng((seed, 11, i)).random()),
+        )
+        for i in range(config.scenes)
+    ]
+
+
+@torch.no_grad()
+def encode_pool(
+    detector: Detector,
+    scenes: Sequence[Scene],
+    resolution: int,
+    preprocessing: PreprocessingConfig,
+    dtype: torch.dtype = torch.bfloat16,
+) -> tuple[Tensor, ...]:
+    """The levels of every picture, each (pictures, D, h, w), on the CPU."""
+    device = next(detector.parameters()).device
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (preprocessing.mean, preprocessing.std))
+    parts: list[list[Tensor]] = []
+    training = detector.training
+    detector.eval()
+    for start in range(0, len(scenes), IMAGES_AT_ONCE):
+        pixels = torch.stack([_square(scene, resolution) for scene in scenes[start : start + IMAGES_AT_ONCE]])
+        image = detector.encode_images(((pixels.float() / 255 - mean) / std).to(device))
+        parts.append([level.to(dtype).cpu() for level in image.levels])
+    detector.train(training)
+    return tuple(torch.cat(level) for level in zip(*parts, strict=True))
+
+
+class PoolBatches:
+    """Batch `step` of a run: some pairs of the pool, and new questions about them."""
+
+    workers = 0  # there is nothing to render
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        scenes: Sequence[Scene],
+        tokenizer: Tokenizer,
+        seed: int,
+        steps: int,
+        levels: tuple[Tensor, ...] | None = None,
+        process: int = 0,
+    ) -> None:
+        self.config = config
+        self.scenes = scenes
+        self.tokenizer = tokenizer
+        self.seed = seed
+        self.steps = steps
+        self.levels = levels
+        self.process = process
+        self.maker = QuestionMaker(config.questions)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng((self.seed, 104_729, step, self.process))
+        pairs = rng.choice(len(self.scenes) // 2, self.config.pairs, replace=False)
+        numbers = [int(2 * pair + i) for pair in pairs for i in (0, 1)]
+        scenes = [self.scenes[i] for i in numbers]
+        asked = [i for i in range(len(scenes)) for _ in range(self.config.questions_per_image)]
+        questions = [self.maker.ask(scenes, i, rng) for i in asked]
+        batch = collate(scenes, questions, self.tokenizer, self.config.resolution, self.config.mask_size)
+        if self.config.dataset is not None:
+            batch.targets = without_empty_masks(batch.targets)
+        levels = None if self.levels is None else tuple(level[numbers].float() for level in self.levels)
+        return PooledBatch(**vars(batch), levels=levels)
+
+
+def _square(scene: Scene, resolution: int) -> Tensor:
+    """(3, resolution, resolution) uint8, stretched with antialiasing as in inference."""
+    chw = torch.from_numpy(scene.image).permute(2, 0, 1)[None]
+    if chw.shape[-2:] == (resolution, resolution):
+        return chw[0]
+    return torch.nn.functional.interpolate(chw, (resolution, resolution), mode="bilinear", antialias=True)[0]

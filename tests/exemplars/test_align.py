@@ -1,0 +1,152 @@
+"""Aligning a model: what trains, what stays, and what a resume repeats."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import conceptseg as cs
+from conceptseg.checkpoints.folder import load_model_folder
+from conceptseg.data.scenes.writer import make_scenes
+from conceptseg.errors import ConfigError, DataError
+from conceptseg.exemplars.align_recipe import AlignRecipe, load_align_recipe
+from conceptseg.exemplars.align_run import AlignJob, train_recipe
+from conceptseg.exemplars.pool import PoolBatches, PoolConfig, PooledBatch, draw_pool, encode_pool
+from conceptseg.train.loop import Trainer
+from conceptseg.train.run_folder import RunFolder
+from tests.train.tiny import tiny_tokenizer
+
+FROZEN = ("vision_encoder", "neck", "text_encoder", "fusion_encoder", "decoder", "scoring", "mask_head")
+
+
+def changed_parts(before: torch.nn.Module, after: torch.nn.Module) -> set[str]:
+    old = before.state_dict()
+    return {
+        name.split(".")[0]
+        for name, value in after.state_dict().items()
+        if name not in old or not torch.equal(value, old[name])
+    }
+
+
+def test_only_the_exemplar_encoder_changes(align_recipe, tiny_segmenter, tmp_path) -> None:
+    model = train_recipe(align_recipe(), out=tmp_path / "run")
+    detector, _, config = load_model_folder(model)
+    assert changed_parts(tiny_segmenter.detector, detector) == {"exemplar_encoder"}
+    assert config.provenance["name"] == "tiny-align" and config.presence_calibration.scale == 2.0
+    assert cs.load(model, device="cpu").fingerprint != tiny_segmenter.fingerprint
+
+
+def test_both_losses_are_logged_apart_and_weighed_by_the_phase(align_recipe, tmp_path) -> None:
+    train_recipe(align_recipe(), out=tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "train"]
+    assert all("loss/exemplar_contrastive" in line and "loss/class" in line for line in steps)
+    rates = [line["lr"] for line in steps]
+    assert rates[1] > 3 * rates[0] and rates[4] > rates[3] / 2  # 0.1, then 0.5, then 1.0 of the schedule
+    (look,) = [line for line in lines if line["kind"] == "validation"]
+    assert 0 <= look["box_f1"] <= 1
+
+
+def test_kept_features_train_as_pictures_do(align_recipe, tmp_path) -> None:
+    models = [
+        train_recipe(align_recipe(), [f"keep_features={kept}"], tmp_path / kept) for kept in ("true", "false")
+    ]
+    kept, read = (load_model_folder(model)[0].state_dict() for model in models)
+    for name in kept:
+        torch.testing.assert_close(kept[name], read[name], atol=2e-4, rtol=1e-3)
+
+
+def test_a_resumed_run_ends_as_one_that_was_not_interrupted(align_recipe, tmp_path, monkeypatch) -> None:
+    recipe = align_recipe()
+    whole = load_model_folder(train_recipe(recipe, out=tmp_path / "whole"))[0].state_dict()
+    make, run = PoolBatches.__getitem__, tmp_path / "run"
+
+    def until_step_3(self: PoolBatches, step: int) -> object:
+        if step == 3 and len(self) == 5:
+            raise RuntimeError("power cut")
+        return make(self, step)
+
+    monkeypatch.setattr(PoolBatches, "__getitem__", until_step_3)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train_recipe(recipe, out=run)
+    monkeypatch.setattr(PoolBatches, "__getitem__", make)
+    resumed = load_model_folder(train_recipe(recipe, out=run, resume=True))[0].state_dict()
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_another_encoder_takes_the_place_of_the_models(align_recipe, tiny_segmenter, tmp_path) -> None:
+    bridge = {"kind": "bridge", "layers": 1, "heads": 2, "mlp_width": 32, "dropout": 0.0}
+    model = train_recipe(align_recipe(exemplar=bridge), out=tmp_path / "run")
+    detector, _, config = load_model_folder(model)
+    assert config.architecture.exemplar.kind == "bridge"
+    assert changed_parts(tiny_segmenter.detector, detector) == {"exemplar_encoder"}
+
+
+def test_a_fresh_start_forgets_the_models_encoder(align_recipe, tiny_segmenter) -> None:
+    recipe = load_align_recipe(align_recipe(fresh=True))
+    work = AlignJob(recipe, RunFolder("unused")).build(0, 1)
+    old = tiny_segmenter.detector.exemplar_encoder.box_coordinates.weight
+    assert not torch.equal(work.task.detector.exemplar_encoder.box_coordinates.weight, old)
+
+
+def test_the_vision_encoder_may_train_when_features_are_not_kept(
+    align_recipe, tiny_segmenter, tmp_path
+) -> None:
+    parts = ["exemplar_encoder", "vision_encoder", "neck"]
+    with pytest.raises(ConfigError, match="keep_features is true, but vision_encoder is trainable"):
+        load_align_recipe(align_recipe(trainable=parts))
+    model = train_recipe(
+        align_recipe(trainable=parts, keep_features=False, train_steps=1), out=tmp_path / "run"
+    )
+    assert changed_parts(tiny_segmenter.detector, load_model_folder(model)[0]) == set(parts)
+
+
+def test_a_labelled_dataset_can_be_the_pool(align_recipe, tiny_segmenter, tmp_path) -> None:
+    for split in ("train", "held_out"):
+        make_scenes(tmp_path / "data", count=8, seed=1, size=64, split=split)
+    pool = {"dataset": str(tmp_path / "data"), "scenes": 6, "resolution": 64, "render_size": 64, "pairs": 2,
+            "mask_size": 16}  # fmt: skip
+    model = train_recipe(align_recipe(pool=pool, train_steps=2), out=tmp_path / "run")
+    assert changed_parts(tiny_segmenter.detector, load_model_folder(model)[0]) == {"exemplar_encoder"}
+    with pytest.raises(DataError, match="no split"):
+        draw_pool(PoolConfig(dataset=str(tmp_path / "data"), split="test", scenes=8), 0)
+
+
+def test_a_pools_batch_depends_on_seed_and_step_alone(tiny_segmenter) -> None:
+    config = PoolConfig(scenes=8, resolution=64, render_size=64, pairs=2, mask_size=16)
+    scenes = draw_pool(config, 3)
+    levels = encode_pool(
+        tiny_segmenter.detector, scenes, 64, tiny_segmenter.config.preprocessing, torch.float32
+    )
+    data = PoolBatches(config, scenes, tiny_tokenizer(), 3, 10, levels)
+    one, again, other = data[4], data[4], data[5]
+    assert isinstance(one, PooledBatch) and one.levels is not None and one.levels[-1].shape[:2] == (4, 32)
+    assert torch.equal(one.pixels, again.pixels) and not torch.equal(one.pixels, other.pixels)
+    assert one.phrases == again.phrases and len(data) == 10
+    pixels = (one.pixels.float() / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        made = tiny_segmenter.detector.encode_images(pixels).levels
+    torch.testing.assert_close(made[-1], one.levels[-1], atol=1e-4, rtol=1e-4)
+
+
+def test_impossible_recipes_are_refused(align_recipe, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="pool.resolution is 70; it must be a multiple of 32"):
+        train_recipe(align_recipe(), ["pool.resolution=70"], tmp_path / "run")
+    with pytest.raises(ConfigError, match="pool.scenes is 7"):
+        load_align_recipe(align_recipe(), ["pool.scenes=7"])
+    with pytest.raises(ConfigError, match="recipe.exemplar.kind is 'rio'"):
+        load_align_recipe(align_recipe(), ["exemplar={kind: rio}"])
+
+
+def test_the_packaged_recipe_is_that_of_the_spec() -> None:
+    recipe = load_align_recipe("align")
+    assert [(p.until, p.weight, p.rate) for p in recipe.phases] == [
+        (0.2, 0.1, 0.1),
+        (0.7, 0.3, 0.5),
+        (1.0, 0.1, 1.0),
+    ]
+    assert recipe.trainable == ("exemplar_encoder",) and recipe.keep_features
+    assert isinstance(recipe, AlignRecipe) and Trainer is not None

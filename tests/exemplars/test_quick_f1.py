@@ -1,0 +1,42 @@
+"""Counting boxes straight from the output."""
+
+from __future__ import annotations
+
+import torch
+
+from conceptseg.exemplars.quick_f1 import box_f1
+from conceptseg.losses.targets import Targets
+from conceptseg.models.detector import DetectorOutput
+
+LEFT, RIGHT, MIDDLE = [0.2, 0.5, 0.2, 0.4], [0.8, 0.5, 0.2, 0.4], [0.5, 0.5, 0.2, 0.4]
+
+
+def counts(scores: list[float], boxes: list[list[float]], wanted: list[list[float]], presence: float = 9.0):
+    output = DetectorOutput(
+        class_logits=torch.tensor(scores).logit()[None, :, None],
+        boxes_cxcywh=torch.tensor(boxes)[None, :, None],
+        presence_logits=torch.tensor([[presence]]),
+        mask_logits=None,
+        semantic_logits=None,
+        hidden=torch.zeros(len(boxes), 1, 4),
+        pixels=None,
+    )
+    slots = torch.tensor([[*wanted, MIDDLE]])
+    valid = torch.tensor([[True] * len(wanted) + [False]])
+    targets = Targets(slots, valid, valid.any(1), None, torch.zeros_like(valid))
+    return box_f1(output, targets).tolist()
+
+
+def test_found_predicted_and_wanted_are_counted() -> None:
+    assert counts([0.9, 0.8], [LEFT, MIDDLE], [LEFT, RIGHT]) == [1, 2, 2]
+    assert counts([0.9, 0.8], [RIGHT, LEFT], [LEFT, RIGHT]) == [2, 2, 2]
+
+
+def test_two_answers_for_one_object_count_once() -> None:
+    assert counts([0.9, 0.8], [LEFT, LEFT], [LEFT]) == [1, 2, 1]
+
+
+def test_low_scores_and_absent_concepts_answer_nothing() -> None:
+    assert counts([0.4, 0.3], [LEFT, RIGHT], [LEFT]) == [0, 0, 1]
+    assert counts([0.9, 0.9], [LEFT, RIGHT], [LEFT], presence=-9.0) == [0, 0, 1]
+    assert counts([0.9, 0.4], [LEFT, RIGHT], []) == [0, 1, 0]
