@@ -218,3 +218,11 @@ def test_training_on_the_losses_brings_exemplars_nearer() -> None:
         total.backward()
         optimiser.step()
     assert last < 0.5 * first
+
+
+def test_autocast_does_not_round_the_cosines() -> None:
+    exemplars, tokens = torch.randn(1, 3, 32), torch.randn(1, 40, 32)
+    exact = contrastive_alignment(exemplars, tokens, torch.tensor([[0, 1, 2]]), negatives=40)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = contrastive_alignment(exemplars, tokens, torch.tensor([[0, 1, 2]]), negatives=40)
+    torch.testing.assert_close(cast, exact, atol=1e-6, rtol=1e-6)

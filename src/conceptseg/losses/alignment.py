@@ -149,13 +149,14 @@ def contrastive_alignment(
     if int(matches.max()) >= image_tokens.shape[1]:
         raise ShapeError(f"a match is {int(matches.max())}; there are {image_tokens.shape[1]} image tokens")
     given = matches >= 0  # (B, M)
-    # What padding holds must not reach the loss: NaN times zero would stay NaN.
-    shown = F.normalize(_precise(exemplars).masked_fill(~given[..., None], 0.0), dim=-1)
-    seen = F.normalize(_precise(image_tokens), dim=-1)
-    logits = shown @ seen.transpose(1, 2) / temperature  # (B, M, HW)
-    own = logits.gather(2, matches.clamp(min=0)[..., None])[..., 0]  # (B, M)
     drawn = _draw_negatives(matches, image_tokens.shape[1], negatives, image_index)  # (B, HW)
     others = given[..., None] & drawn[:, None]  # (B, M, HW)
+    with torch.autocast(exemplars.device.type, enabled=False):  # it would round the cosines
+        # What padding holds must not reach the loss: NaN times zero would stay NaN.
+        shown = F.normalize(_precise(exemplars).masked_fill(~given[..., None], 0.0), dim=-1)
+        seen = F.normalize(_precise(image_tokens), dim=-1)
+        logits = shown @ seen.transpose(1, 2) / temperature  # (B, M, HW)
+    own = logits.gather(2, matches.clamp(min=0)[..., None])[..., 0]  # (B, M)
     if form == "info_nce":
         against = logits.masked_fill(~others, float("-inf"))
         all_logits = torch.cat((own[..., None], against), dim=-1)  # (B, M, 1 + HW)
