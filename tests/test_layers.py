@@ -16,7 +16,7 @@ LAYERS = (
     "errors",
     "models",
     "checkpoints data dedupe device exemplar formats hub hub_download hub_files images losses "
-    "official_api plots postprocess prompts result segmenter",
+    "official_api plots postprocess prompts result runtime segmenter",
     "evaluation train",
     "finetune distil presence exemplars export benchmark",
     "cli serving",

@@ -10,6 +10,7 @@
     ├── DataError               a dataset cannot be read or used        (ValueError)
     ├── ShapeError              tensors disagree in shape               (ValueError)
     ├── TrainingError           training cannot go on                   (RuntimeError)
+    ├── ExportError             an exported model differs from its own  (RuntimeError)
     └── MissingDependencyError  an optional package is not installed    (ImportError)
 
 Each is also a subclass of the fitting built-in, so `except ValueError` works as expected.
@@ -56,6 +57,10 @@ class ShapeError(ConceptSegError, ValueError):
 
 class TrainingError(ConceptSegError, RuntimeError):
     """Training cannot go on."""
+
+
+class ExportError(ConceptSegError, RuntimeError):
+    """A model cannot be exported, or what was exported does not compute what the model does."""
 
 
 class MissingDependencyError(ConceptSegError, ImportError):

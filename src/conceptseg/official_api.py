@@ -1,9 +1,9 @@
 """`Sam3Processor`: the stateful predictor of the official code, for those who come from there.
 
-Same calls, same state keys, same numbers: scores are always class x presence, results stay in query order,
-boxes are not clamped, and `masks_logits` holds probabilities, as it does there. Departures: numpy images are
-(H, W, 3) and their size is read as such; whatever `conceptseg.Segmenter` opens is taken; errors are
-`ConceptSegError`s.
+Same calls, same state keys, same numbers: scores are class x presence, results stay in query order, boxes are
+not clamped, and `masks_logits` holds probabilities, as it does there. Departures: numpy images are (H, W, 3)
+and their size is read as such; whatever `conceptseg.Segmenter` opens is taken; a model whose config calibrates
+or ignores presence is read so; errors are `ConceptSegError`s.
 
 Source: facebookresearch/sam3 `sam3/model/sam3_image_processor.py`; `add_point_prompt` from EfficientSAM3.
 """
@@ -24,6 +24,7 @@ from conceptseg.errors import ImageError, OptionError, PromptError
 from conceptseg.images import ImageInput, load_image
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
+from conceptseg.postprocess import detection_scores
 from conceptseg.prompts import VISUAL, check_phrases, check_thresholds
 from conceptseg.segmenter import Segmenter
 
@@ -59,7 +60,7 @@ class Sam3Processor:
             raise OptionError(f"the model is on {segmenter.device}; to have it on {device}, load it there")
         if resolution not in (None, segmenter.resolution):
             segmenter = Segmenter(
-                segmenter.detector,
+                segmenter.network,
                 segmenter.tokenizer,
                 segmenter.config,
                 dtype=segmenter.dtype,
@@ -189,22 +190,25 @@ class Sam3Processor:
                 "the state has a new image and no prompt for it yet; set a text or box prompt first"
             )
         height, width = state["original_height"], state["original_width"]
-        detector, features = self.model.detector, backbone["image_features"]
+        network, features = self.model.network, backbone["image_features"]
         with self.model.inference():
             image_index = torch.zeros(1, dtype=torch.long, device=self.device)
             words = PromptTokens(backbone["language_features"], backbone["language_mask"])
-            shown = detector.encode_exemplars(features, state["geometric_prompt"], image_index)
-            output = detector.detect(features, image_index, join_prompts(words, shown), with_masks=False)
+            shown = network.encode_exemplars(features, state["geometric_prompt"], image_index)
+            output = network.detect(features, image_index, join_prompts(words, shown), with_masks=False)
             class_logits, presence_logit = (
                 output.class_logits[-1, :, 0].float(),
                 output.presence_logits[-1, 0].float(),
             )
-            scores = class_logits.sigmoid() * presence_logit.sigmoid()  # (N,)
+            given = (
+                self.model.config
+            )  # officially class x presence, which a repaired model may read otherwise
+            scores = detection_scores(
+                class_logits, presence_logit, given.presence_mode, given.presence_calibration
+            )  # (N,)
             kept = scores > self.confidence_threshold
             boxes = cxcywh_to_xyxy(output.boxes_cxcywh[-1, kept, 0].float())
-            assert output.pixels is not None  # the detector always decodes them
-            logits = detector.mask_head.instance_logits(output.pixels, output.hidden[kept])  # (1, kept, h, w)
-            logits = logits[0, :, None].float()  # (kept, 1, h, w)
+            logits = network.chosen_masks(output, 0, kept.nonzero()[:, 0])[:, None].float()  # (kept, 1, h, w)
         masks = _resize(logits, height, width).sigmoid()
         state["masks_logits"] = masks  # the official name for what are probabilities
         state["masks"] = masks > 0.5

@@ -8,6 +8,7 @@ calibrated.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -20,7 +21,6 @@ from conceptseg.images import LoadedImage, masks_at_image_size
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.config import PresenceCalibration
 from conceptseg.models.detector import DetectorOutput
-from conceptseg.models.mask_head import MaskHead
 from conceptseg.prompts import BoxPrompt
 from conceptseg.result import Result
 
@@ -99,10 +99,13 @@ def read_result(
     image: LoadedImage,
     threshold: float,
     options: ReadingOptions,
-    mask_head: MaskHead,
+    chosen_masks: Callable[[DetectorOutput, int, Tensor], Tensor],
     examples: BoxPrompt | None = None,
 ) -> Result:
-    """Read the answer to one (image, prompt) pair of a batch; masks are made for kept detections only."""
+    """Read the answer to one (image, prompt) pair of a batch; masks are made for kept detections only.
+
+    `chosen_masks` is that of the network, which knows what masks are made of.
+    """
     height, width = image.size_hw
     class_logits = output.class_logits[-1, :, pair].float().cpu()  # (N,)
     presence_logit = output.presence_logits[-1, pair].float().cpu()  # ()
@@ -110,7 +113,7 @@ def read_result(
 
     order = torch.argsort(scores, descending=True, stable=True)
     kept = order[scores[order] > threshold]  # query numbers, best first
-    mask_logits = _mask_logits(output, pair, kept, mask_head)  # (kept, h, w)
+    mask_logits = chosen_masks(output, pair, kept)  # (kept, h, w)
     if options.dedupe is not None and len(kept) > 1:
         distinct = keep_distinct(mask_logits, options.dedupe)
         kept, mask_logits = kept[distinct], mask_logits[distinct.to(mask_logits.device)]
@@ -131,15 +134,6 @@ def read_result(
         examples=examples,
         raw=_only_pair(output, pair) if options.return_raw else None,
     )
-
-
-def _mask_logits(output: DetectorOutput, pair: int, kept: Tensor, mask_head: MaskHead) -> Tensor:
-    assert output.pixels is not None  # the detector always decodes them
-    pixels = output.pixels[pair : pair + 1]  # (1, D, h, w)
-    if not len(kept):
-        return pixels.new_zeros(0, *pixels.shape[-2:])
-    hidden = output.hidden[kept.to(output.hidden.device), pair : pair + 1]  # (kept, 1, D)
-    return mask_head.instance_logits(pixels, hidden)[0]
 
 
 def _only_pair(output: DetectorOutput, pair: int) -> DetectorOutput:

@@ -26,7 +26,6 @@ from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector, ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 from conceptseg.models.text.tokenizer import Tokenizer
-from conceptseg.network import Network
 from conceptseg.postprocess import PresenceMode, ReadingOptions, check_reading_options, read_result
 from conceptseg.prompts import (
     VISUAL,
@@ -80,9 +79,7 @@ def load(
     path = find_model(name)
     if is_onnx_folder(path):
         exported = OnnxDetector(path, device)
-        return Segmenter(
-            exported, exported.tokenizer(), exported.config, dtype=dtype, resolution=resolution
-        )
+        return Segmenter(exported, exported.tokenizer(), exported.config, dtype=dtype, resolution=resolution)
     chosen = choose_device(device)
     number_type = choose_dtype(dtype, chosen)
     others = None if geometry_from is None else find_model(geometry_from)
@@ -143,7 +140,7 @@ class Segmenter:
         """
         self.config = config
         self.tokenizer = tokenizer
-        self.network: Network = detector
+        self.network = detector
         if isinstance(detector, OnnxDetector):
             self.device, self.dtype = torch.device("cpu"), torch.float32  # of what goes in and comes out
             self.resolution = detector.check_options(dtype, resolution)
@@ -473,7 +470,7 @@ class Segmenter:
                     image=images[i],
                     threshold=question.thresholds[k],
                     options=question.reading,
-                    network=self.network,
+                    chosen_masks=self.network.chosen_masks,
                     examples=examples[i],
                 )
                 results[i].append(result)

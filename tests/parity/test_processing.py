@@ -99,7 +99,15 @@ def read_ours(raw: tuple[DetectorOutput, MaskHead], pair: int, threshold: float 
     options = check_reading_options("multiply", "multiply", PresenceCalibration(), None, None, False)
     with torch.no_grad():
         return read_result(
-            output, pair, phrase="x", image=image, threshold=threshold, options=options, mask_head=head
+            output,
+            pair,
+            phrase="x",
+            image=image,
+            threshold=threshold,
+            options=options,
+            chosen_masks=lambda output, pair, kept: head.instance_logits(
+                output.pixels[pair : pair + 1], output.hidden[kept, pair : pair + 1]
+            )[0],
         )
 
 

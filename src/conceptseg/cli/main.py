@@ -21,6 +21,7 @@ from conceptseg.cli import (
     distill,
     evaluate,
     exemplar,
+    export,
     models,
     presence,
     scenes,
@@ -58,6 +59,7 @@ evaluate.register(app)
 exemplar.register(app)
 distill.register(app)
 presence.register(app)
+export.register(app)
 
 
 @app.callback(invoke_without_command=True)

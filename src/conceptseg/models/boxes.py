@@ -20,5 +20,4 @@ def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-3) -> Tensor:
     """Logit of `x`, with both odds kept above `eps` (1e-3 in the released model)."""
-    x = x.clamp(0, 1)
-    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
+    return torch.log(x.clamp(eps, 1.0) / (1 - x).clamp(eps, 1.0))

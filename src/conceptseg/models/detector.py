@@ -219,3 +219,23 @@ class Detector(nn.Module):
                 presence_feature=decoded.presence_feature,
             )
         return output
+
+    def chosen_masks(self, output: DetectorOutput, pair: int, queries: Tensor) -> Tensor:
+        """Mask logits of some queries of one pair, made now unless all were asked for.
+
+        Args:
+            output: of `detect`, with or without masks.
+            pair: number in the batch.
+            queries: (K,) long, numbers of queries; K may be 0.
+
+        Returns:
+            (K, h, w).
+        """
+        if output.mask_logits is not None:
+            return output.mask_logits[pair, queries.to(output.mask_logits.device)]
+        assert output.pixels is not None  # `detect` always decodes them
+        pixels = output.pixels[pair : pair + 1]  # (1, D, h, w)
+        if not len(queries):
+            return pixels.new_zeros(0, *pixels.shape[-2:])
+        hidden = output.hidden[queries.to(output.hidden.device), pair : pair + 1]  # (K, 1, D)
+        return self.mask_head.instance_logits(pixels, hidden)[0]
