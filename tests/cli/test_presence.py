@@ -58,3 +58,57 @@ def test_a_mistake_is_one_line(
 ) -> None:
     assert_one_error(run("presence", "diagnose", "--model", tiny_model_folder, *arguments), *words)
     assert not Path("found").exists()
+
+
+def test_repair_writes_a_model_and_says_before_and_after(
+    run: Run, data: Path, tiny_model_folder: Path
+) -> None:
+    finished = run(
+        "presence",
+        "repair",
+        "--model",
+        tiny_model_folder,
+        "--method",
+        "ignore",
+        "--data",
+        data,
+        "--out",
+        "mended",
+    )
+    assert finished.code == 0
+    assert "before" in finished.out and "after" in finished.out
+    assert finished.out.splitlines()[-1] == "wrote mended, a model, and mended/repair.md"
+    assert json.loads(Path("mended/config.json").read_text())["presence_mode"] == "ignore"
+    assert "repairing: ignore" in finished.err
+
+
+def test_repair_json_is_the_file(run: Run, data: Path, tiny_model_folder: Path) -> None:
+    finished = run(
+        "presence", "repair", "--model", tiny_model_folder, "--method", "ignore", "--data", data,
+        "--out", "mended", "--threshold", "0.2", "--judge-images", 1, "--json",
+    )  # fmt: skip
+    assert finished.code == 0
+    assert finished.out == Path("mended/repair.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--method", "hope"], ["hope", "calibrate"]),
+        (["--method", "distil"], ["teacher"]),
+        (["--method", "calibrate", "--labels", "none"], ["--teacher"]),
+        (["--method", "finetune", "steps=0"], ["steps is 0"]),
+        (["--method", "calibrate"], ["pairs are too few"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_a_mistake_in_repair_is_one_error(
+    run: Run, data: Path, tiny_model_folder: Path, arguments: list[str], words: list[str]
+) -> None:
+    finished = run(
+        "presence", "repair", "--model", tiny_model_folder, "--data", data, "--out", "mended", *arguments
+    )
+    assert (finished.code, finished.out) == (2, "")
+    *_, last = finished.err.splitlines()  # before it, what was being done
+    assert last.startswith("error: ")
+    assert [word for word in words if word not in last] == []

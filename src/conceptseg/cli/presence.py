@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from conceptseg.cli.console import print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples, show_help
+from conceptseg.cli.interrupted import Interrupted
 from conceptseg.cli.output_folder import check_output_folder
 
 if TYPE_CHECKING:
@@ -34,6 +36,14 @@ def register(app: typer.Typer) -> None:
             "conceptseg presence diagnose --model student.pt --teacher sam3.pt --data my-data --out found",
         ),
     )(diagnose)
+    group.command(
+        "repair",
+        epilog=examples(
+            "conceptseg presence repair --model student --method calibrate --labels none --teacher nano "
+            "--data scenes --out mended",
+            "conceptseg presence repair --model student --method finetune --data my-data --out mended",
+        ),
+    )(repair)
     app.add_typer(group, name="presence")
 
 
@@ -100,6 +110,97 @@ def diagnose(
     else:
         _print(diagnosis)
     print_written(f"wrote {out / 'diagnosis.json'} and {report}", as_json=as_json)
+
+
+class Method(str, Enum):
+    """The four repairs."""
+
+    ignore = "ignore"
+    calibrate = "calibrate"
+    finetune = "finetune"
+    distil = "distil"
+
+
+class Labels(str, Enum):
+    """Whether labels may be looked at when fitting."""
+
+    all = "all"
+    none = "none"
+
+
+class Matching(str, Enum):
+    """How a calibration without labels matches the teacher."""
+
+    ranks = "ranks"
+    pairs = "pairs"
+
+
+def repair(
+    model: Annotated[str, typer.Option(metavar="S", help="The model to repair; it stays as it is.")],
+    method: Annotated[Method, typer.Option(help="See `presence diagnose` for which one fits.")],
+    data: Annotated[str, typer.Option(metavar="DATA", help=DATA_HELP)],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The repaired model, and repair.md.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE", help="Entries of the recipes to change; of stage 2 alone: 2.KEY."
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(metavar="T", help="For distil, and for calibrate without labels.")
+    ] = None,
+    labels: Annotated[Labels, typer.Option(help="none: do not look at labels when fitting.")] = Labels.all,
+    offset_only: Annotated[
+        bool, typer.Option("--offset-only", help="Calibrate: keep the scale at 1.")
+    ] = False,
+    matching: Annotated[
+        Matching, typer.Option(help="Calibrate without labels: match ranks, or pair by pair.")
+    ] = Matching.ranks,
+    fit_images: Annotated[int | None, typer.Option(min=1, help="Fit on so many images at most.")] = None,
+    judge_images: Annotated[int | None, typer.Option(min=1, help="Judge on so many others at most.")] = None,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Scores from here on count.")] = 0.5,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of scenes, and of training.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print repair.json instead of a table.")] = False,
+) -> None:
+    """Write a repaired model, and say what it does before and after.
+
+    ignore: scores without presence. calibrate: fit a scale and an offset to the presence logit. finetune:
+    train the presence token and head alone. distil: go on learning from the teacher, through the fusion.
+    """
+    check_output_folder(out)
+
+    from conceptseg.presence.judging import COLUMNS, judgement_row
+    from conceptseg.presence.repairing import REPAIR, REPORT, RepairOptions
+    from conceptseg.presence.repairing import repair as repair_model
+
+    options = RepairOptions(
+        teacher=teacher,
+        labels=labels.value,
+        offset_only=offset_only,
+        matching=matching.value,
+        fit_images=fit_images,
+        judge_images=judge_images,
+        threshold=threshold,
+        overrides=overrides or (),
+        resume=resume,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+    )
+    try:
+        found = repair_model(model, method.value, data, out, options, print_note)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(str(stop) or "interrupted; go on with --resume") from stop
+    if as_json:
+        print((out / REPAIR).read_text(encoding="utf-8"), end="")
+    else:
+        headings = [heading for _, heading, _ in COLUMNS]
+        rows = [[name, *judgement_row(it)] for name, it in found.judgements.items()]
+        print_table(["", *headings], rows, numbers=headings)
+    print_written(f"wrote {out}, a model, and {out / REPORT}", as_json=as_json)
 
 
 def _print(diagnosis: Diagnosis) -> None:

@@ -6,11 +6,13 @@ fills in teacher, student and data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from conceptseg.data.questions import QuestionConfig
 from conceptseg.data.scene_batches import SceneDataConfig, SceneStage
+from conceptseg.finetune.questions import AskConfig
+from conceptseg.finetune.view import AugmentConfig
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
 from conceptseg.train.run_config import RunConfig, check
 
@@ -31,6 +33,9 @@ class DistilDataConfig:
     mask_size: int = 96  # pixels per side of labelled masks
     difficulty: tuple[float, ...] = (1.0, 1.0)  # of scenes, at the start and the end
     kinds: QuestionConfig = field(default_factory=QuestionConfig)  # how often each kind of prompt is asked
+    augment: AugmentConfig = field(
+        default_factory=lambda: AugmentConfig(turns=False)
+    )  # of a dataset's images
     workers: int = 1  # processes that make batches; 0 makes them in the training process
     cache: str | None = None  # stage 1 on files: keep the teacher's features in this folder
     cache_limit_gb: float = 50.0  # more than that is refused before anything is computed
@@ -90,6 +95,11 @@ class DistilRecipe(RunConfig):
         check(self.masks >= 1, "masks", self.masks, "1 or more")
         check(self.labels_share > 0, "labels_share", self.labels_share, "above 0; stage 2 needs no labels")
         check(self.validation_batches >= 0, "validation_batches", self.validation_batches, "0 or more")
+
+    def asked(self) -> AskConfig:
+        """What to ask of a dataset."""
+        kinds = self.data.kinds
+        return AskConfig(**{f.name: getattr(kinds, f.name) for f in fields(AskConfig)})
 
     def scenes(self) -> SceneDataConfig:
         """What to draw, where the data are scenes; both models resize the images as in use."""

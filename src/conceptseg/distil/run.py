@@ -12,6 +12,7 @@ import torch
 
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.data.batch import Batch
+from conceptseg.data.concept_data import ConceptDataset, open_dataset
 from conceptseg.data.scene_batches import SceneBatches
 from conceptseg.data.step_batches import StepBatches
 from conceptseg.distil.feature_cache import FeatureCache
@@ -21,6 +22,7 @@ from conceptseg.distil.student import check_same_answers, load_student, make_stu
 from conceptseg.distil.tasks import EncoderDistillation, FusionDistillation, LabelledDistillation
 from conceptseg.distil.teacher import Teacher
 from conceptseg.errors import ConfigError
+from conceptseg.finetune.batches import BatchConfig, ConceptBatches
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.config import ModelConfig, PresenceCalibration
 from conceptseg.models.detector import Detector
@@ -63,12 +65,21 @@ def train_recipe(
     return distil(chosen, out if out is not None else Path("runs") / chosen.name, resume)
 
 
-def distil(recipe: DistilRecipe, out: str | Path, resume: bool = False) -> Path:
-    """Run one stage; see `train_recipe`."""
+def distil(
+    recipe: DistilRecipe, out: str | Path, resume: bool = False, dataset: ConceptDataset | None = None
+) -> Path:
+    """Run one stage; see `train_recipe`.
+
+    Args:
+        recipe: of the stage.
+        out: run folder.
+        resume: go on with the run that the folder holds.
+        dataset: labelled images for stages 2 and 3 in place of the recipe's, whose part they are.
+    """
     for name in ("teacher", "student"):
         if not getattr(recipe, name):
             raise ConfigError(f"recipe.{name} is empty; say which model ({name}=...)")
-    job = DistilJob(recipe, RunFolder(out))
+    job = DistilJob(recipe, RunFolder(out), dataset)
     run_job(job, resume)
     return job.folder.model_path
 
@@ -79,6 +90,7 @@ class DistilJob:
 
     recipe: DistilRecipe
     folder: RunFolder
+    dataset: ConceptDataset | None = None
     _student: tuple[Detector, Tokenizer, ModelConfig] | None = field(default=None, repr=False)
 
     def prepare(self) -> None:
@@ -162,8 +174,20 @@ class DistilJob:
         recipe, source = self.recipe, self.recipe.data
         if source.source == SCENES and not Path(SCENES).exists():
             return SceneBatches(recipe.scenes(), tokenizer, recipe.seed, process, processes)
+        resolution = max(teacher.resolution, config.preprocessing.resolution)
         if recipe.stage > 1:
-            raise ConfigError(f"stage {recipe.stage} on {source.source}: labelled batches are not made yet")
+            dataset = self.dataset or open_dataset(source.source, source.split, absent=source.absent)
+            return ConceptBatches(
+                dataset,
+                tokenizer,
+                BatchConfig(source.images, source.questions, source.workers, recipe.asked(), source.augment),
+                steps=recipe.steps,
+                resolution=resolution,
+                turns=False,
+                seed=recipe.seed,
+                process=process,
+                processes=processes,
+            )
         paths, phrases = find_images(source)
         cache = None
         if source.cache is not None:
@@ -176,7 +200,7 @@ class DistilJob:
             source,
             tokenizer,
             steps=recipe.steps,
-            resolution=max(teacher.resolution, config.preprocessing.resolution),
+            resolution=resolution,
             seed=recipe.seed,
             process=process,
             processes=processes,

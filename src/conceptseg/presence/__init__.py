@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conceptseg.presence.diagnosis import Diagnosis, diagnose
+    from conceptseg.presence.repairing import Repair, RepairOptions, repair
     from conceptseg.presence.verdict import VerdictRule
 
-__all__ = ["Diagnosis", "VerdictRule", "diagnose"]
+__all__ = ["Diagnosis", "Repair", "RepairOptions", "VerdictRule", "diagnose", "repair"]
 
-_HOMES = {"Diagnosis": "diagnosis", "VerdictRule": "verdict", "diagnose": "diagnosis"}
+_HOMES = {
+    "Diagnosis": "diagnosis",
+    "Repair": "repairing",
+    "RepairOptions": "repairing",
+    "VerdictRule": "verdict",
+    "diagnose": "diagnosis",
+    "repair": "repairing",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,128 @@
+"""Train presence alone: its token, its head and its norm, on labelled (image, phrase) pairs.
+
+Everything before the decoder is frozen and gets no gradient. The token takes part in the decoder's attention,
+so other answers may move a little although no other weight does; `trainable: [decoder.presence_head]` leaves
+the token, and with it every other answer, as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from conceptseg.checkpoints.loaders import load_checkpoint
+from conceptseg.data.batch import Batch
+from conceptseg.data.concept_data import ConceptDataset
+from conceptseg.finetune.batches import BatchConfig, ConceptBatches
+from conceptseg.finetune.questions import AskConfig
+from conceptseg.finetune.view import AugmentConfig
+from conceptseg.hub import find_model
+from conceptseg.losses.presence import presence_loss
+from conceptseg.models.config import PreprocessingConfig
+from conceptseg.models.detector import Detector
+from conceptseg.models.prompts import join_prompts
+from conceptseg.train.job import Work
+from conceptseg.train.run_config import RunConfig, check
+from conceptseg.train.run_folder import RunFolder
+from conceptseg.train.task import Task
+
+PRESENCE = ("decoder.presence_token", "decoder.presence_head")
+# As many absent phrases as present ones: tuned on present ones alone, presence learns to say yes.
+EVEN = AskConfig(phrase=0.5, absent_phrase=0.5, boxes=0.0, phrase_and_boxes=0.0, other_image=0.0)
+
+
+@dataclass(frozen=True)
+class PresenceRecipe(RunConfig):
+    """A run that trains presence; the packaged one is `presence`."""
+
+    task: Literal["presence"] = "presence"
+    name: str = "presence"
+    model: str = ""  # filled in by the repair, as are data and images
+    data: str = ""
+    images_used: int = 0
+    trainable: tuple[str, ...] = PRESENCE
+    steps: int = 300
+    images: int = 8  # per step
+    questions: int = 4  # phrases per image, half of them absent
+    ask: AskConfig = EVEN
+    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(turns=False, windows=0.0))
+    workers: int = 0
+    layers_weight: float = 0.5  # of the decoder layers before the last, whose loss weighs 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.steps >= 1, "steps", self.steps, "1 or more")
+        check(self.layers_weight >= 0, "layers_weight", self.layers_weight, "0 or more")
+        strange = [part for part in self.trainable if not part.startswith("decoder.presence_")]
+        check(not strange and bool(self.trainable), "trainable", list(self.trainable), f"of {list(PRESENCE)}")
+
+
+class PresenceTask(Task):
+    """Is the concept there at all? Nothing else is asked."""
+
+    def __init__(self, detector: Detector, preprocessing: PreprocessingConfig, layers_weight: float) -> None:
+        super().__init__(detector, preprocessing)
+        self.layers_weight = layers_weight
+        detector.decoder.one_to_many = False
+
+    def forward(self, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
+        logits = self.presence_logits(batch)  # (L, B)
+        with torch.autocast(logits.device.type, enabled=False):
+            losses = presence_loss(logits.float(), batch.targets.present)  # (L,)
+        return {"presence": losses[-1], "aux_presence": losses[:-1].sum()}
+
+    def presence_logits(self, batch: Batch) -> Tensor:
+        """(L, B): as in `Detector.detect`, without what presence does not need."""
+        detector = self.detector
+        with torch.no_grad():
+            image = self.encode_images(batch)
+            words = detector.encode_text(batch.token_ids)
+            shown = detector.encode_exemplars(image, batch.geometry, batch.exemplar_index)
+            levels = image.of(batch.image_index)
+            fused = detector.config.fusion.levels
+            fusion = detector.fusion_encoder(
+                levels[-fused:], image.positions[-fused:], join_prompts(words, shown)
+            )
+        height, width = levels[-1].shape[-2:]
+        return detector.decoder(fusion, (height, width)).presence_logits
+
+    def loss_weights(self, step: int) -> Mapping[str, float]:
+        return {"presence": 1.0, "aux_presence": self.layers_weight}
+
+
+@dataclass
+class PresenceJob:
+    """One run of it, on images that are already chosen."""
+
+    recipe: PresenceRecipe
+    folder: RunFolder
+    dataset: ConceptDataset
+    trained: Detector | None = None
+
+    def prepare(self) -> None:
+        """Nothing lies beside the recipe."""
+
+    def build(self, process: int, processes: int) -> Work:
+        recipe = self.recipe
+        detector, tokenizer, config = load_checkpoint(find_model(recipe.model))
+        task = PresenceTask(detector, config.preprocessing, recipe.layers_weight)
+        task.train_only(recipe.trainable)
+        batches = ConceptBatches(
+            self.dataset,
+            tokenizer,
+            BatchConfig(recipe.images, recipe.questions, recipe.workers, recipe.ask, recipe.augment),
+            steps=recipe.steps,
+            resolution=config.preprocessing.resolution,
+            turns=False,
+            seed=recipe.seed,
+            process=process,
+            processes=processes,
+        )
+        return Work(task, batches, None)
+
+    def finish(self, task: Task) -> None:
+        self.trained = task.detector

@@ -1,0 +1,331 @@
+"""Repair presence: four methods, each of which writes a new model folder and what it changed.
+
+    repair("runs/student/model", "calibrate", "data/mine", "repaired", teacher="nano", labels="none")
+
+FOLDER/config.json, model.safetensors, tokenizer.json   the repaired model
+FOLDER/repair.json, repair.md                           before and after, what it cost
+FOLDER/run/                                             of finetune and distil: recipe, curves, checkpoints
+
+The images that judge are never those that were fitted on. A calibration is written together with the presence
+mode "calibrated", so that it is applied wherever the model runs unless a caller asks for another mode.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from conceptseg.checkpoints.atomic_write import replacing, write_text
+from conceptseg.checkpoints.folder import FILES, save_model_folder, write_config
+from conceptseg.data.concept_data import ConceptDataset
+from conceptseg.distil.recipe import DistilRecipe
+from conceptseg.distil.run import distil
+from conceptseg.errors import OptionError
+from conceptseg.models.config import ModelConfig, PresenceCalibration
+from conceptseg.postprocess import presence_probability
+from conceptseg.presence.calibration import Matching, fit_to_labels, fit_to_teacher
+from conceptseg.presence.finetuning import PresenceJob, PresenceRecipe
+from conceptseg.presence.judging import Judgement, judge, judgement_table
+from conceptseg.presence.labelled import SCENES, fitting_data
+from conceptseg.presence.observe import observe
+from conceptseg.segmenter import Segmenter, load
+from conceptseg.train.job import run_job
+from conceptseg.train.recipe_file import read_recipe
+from conceptseg.train.run_folder import RunFolder
+
+Method = Literal["ignore", "calibrate", "finetune", "distil"]
+Labels = Literal["all", "none"]
+REPAIR, REPORT, RUN = "repair.json", "repair.md", "run"
+
+
+@dataclass(frozen=True)
+class RepairOptions:
+    """What a repair may use.
+
+    Attributes:
+        teacher: name or path; needed by distil, and by calibrate without labels.
+        labels: "none": whether a phrase is there is not looked at when fitting; distil then ends with
+            stage 2.
+        offset_only: of a calibration, keep the scale at 1.
+        matching: how a calibration without labels matches the teacher, see `presence.calibration`.
+        fit_images: images that are fitted on, at most; None for all (100 of scenes).
+        judge_images: images that judge, at most; likewise.
+        threshold: working threshold.
+        overrides: entries of the recipes to change, `key=value`; those of one stage as `2.steps=100`.
+        resume: go on with an interrupted finetune or distil in the same folder.
+        seed: of scenes, and of training.
+        device: as for `load`, of what is asked; training chooses for itself.
+        dtype: likewise.
+    """
+
+    teacher: str | None = None
+    labels: Labels = "all"
+    offset_only: bool = False
+    matching: Matching = "ranks"
+    fit_images: int | None = None
+    judge_images: int | None = None
+    threshold: float = 0.5
+    overrides: Sequence[str] = ()
+    resume: bool = False
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, kind in (("labels", Labels), ("matching", Matching)):
+            if getattr(self, name) not in get_args(kind):
+                raise OptionError(
+                    f"unknown {name} {getattr(self, name)!r}; choose {' or '.join(get_args(kind))}"
+                )
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair did.
+
+    Attributes:
+        folder: of the repaired model.
+        method: of the four.
+        calibration: of the repaired model.
+        presence_mode: of the repaired model.
+        judgements: "teacher" (where one was given), "before" and "after".
+        spent: `seconds`, `images`, `pairs` and `labels` that were fitted on; labels are pairs whose presence
+            was looked at.
+    """
+
+    folder: Path
+    method: str
+    calibration: PresenceCalibration
+    presence_mode: str
+    judgements: dict[str, Judgement]
+    spent: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "presence_mode": self.presence_mode,
+            "presence_calibration": dataclasses.asdict(self.calibration),
+            "judgements": {name: it.to_dict() for name, it in self.judgements.items()},
+            "spent": self.spent,
+        }
+
+
+def repair(
+    model: str | os.PathLike[str],
+    method: Method,
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    options: RepairOptions | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Repair:
+    """Write a repaired model, and judge it before and after on images that it was not fitted on.
+
+    Args:
+        model: name or path of the model to repair; it stays as it is.
+        method: "ignore", "calibrate", "finetune" or "distil".
+        data: labelled dataset, or "scenes".
+        out: folder of the repaired model.
+        options: see `RepairOptions`.
+        progress: told what is being done.
+
+    Raises:
+        OptionError: unknown method, a teacher is missing, or the folder is in use.
+        DataError: the data cannot be used, or nothing can be fitted on it.
+        ModelNotFoundError, CheckpointError: a model cannot be loaded.
+    """
+    options = options or RepairOptions()
+    folder = Path(out)
+    _check(method, options, folder)
+    say = progress or (lambda what: None)
+    say("loading")
+    before = load(model, device=options.device, dtype=options.dtype)
+    teacher = (
+        None if options.teacher is None else load(options.teacher, device=options.device, dtype=options.dtype)
+    )
+    with fitting_data(data, options.fit_images, options.judge_images, options.seed) as parts:
+        say("judging the model as it is")
+        judgements = {} if teacher is None else {"teacher": judge(teacher, parts.judge, options.threshold)}
+        judgements["before"] = judge(before, parts.judge, options.threshold)
+        say(f"repairing: {method}")
+        began = time.perf_counter()
+        spent = _METHODS[method](Path(model), before, teacher, str(data), parts.fit, folder, options)
+        spent = {"seconds": round(time.perf_counter() - began, 1), **spent}
+        say("judging the repaired model")
+        after = load(folder, device=options.device, dtype=options.dtype)
+        judgements["after"] = judge(after, parts.judge, options.threshold)
+        config = after.config
+        found = Repair(folder, method, config.presence_calibration, config.presence_mode, judgements, spent)
+        _write(found, parts.judge)
+    return found
+
+
+def _check(method: str, options: RepairOptions, folder: Path) -> None:
+    if method not in _METHODS:
+        raise OptionError(f"unknown method {method!r}; choose {', '.join(_METHODS)}")
+    if options.teacher is None and (
+        method == "distil" or (method == "calibrate" and options.labels == "none")
+    ):
+        why = "distilling" if method == "distil" else "calibrating without labels"
+        raise OptionError(f"{why} needs a teacher (--teacher)")
+    if method == "finetune" and options.labels == "none":
+        raise OptionError("finetune learns from labels; without any use --method calibrate or distil")
+    if not options.resume and any((folder / name).exists() for name in (*FILES, RUN)):
+        raise OptionError(f"{folder} already holds a model or a run; give another --out, or --resume")
+
+
+def _ignore(
+    path: Path,
+    model: Segmenter,
+    teacher: Segmenter | None,
+    data: str,
+    fit: ConceptDataset,
+    folder: Path,
+    options: RepairOptions,
+) -> dict[str, float]:
+    _write_with(model, path, folder, dataclasses.replace(model.config, presence_mode="ignore"), "ignore")
+    return {"images": 0, "pairs": 0, "labels": 0}
+
+
+def _calibrate(
+    path: Path,
+    model: Segmenter,
+    teacher: Segmenter | None,
+    data: str,
+    fit: ConceptDataset,
+    folder: Path,
+    options: RepairOptions,
+) -> dict[str, float]:
+    learns_from = teacher if options.labels == "none" else None
+    seen = observe(model, fit, learns_from, count=len(fit), threshold=options.threshold, compare=False)
+    logits = [answer.presence_logit for answer in seen.student]
+    if learns_from is None:
+        calibration = fit_to_labels(logits, [it.present for it in seen.student], options.offset_only)
+        labels = len(logits)
+    else:
+        theirs = torch.tensor([answer.presence_logit for answer in seen.teacher])
+        # As the teacher itself reads its logits; one that ignores presence is matched in its raw presence.
+        given = learns_from.config
+        presence = presence_probability(theirs, given.presence_mode, given.presence_calibration).tolist()
+        calibration = fit_to_teacher(logits, presence, options.offset_only, options.matching)
+        labels = 0
+    config = dataclasses.replace(model.config, presence_calibration=calibration, presence_mode="calibrated")
+    how = "from labels" if learns_from is None else f"without labels, {options.matching}"
+    _write_with(model, path, folder, config, f"calibrate, {how}{', offset only' * options.offset_only}")
+    return {"images": len(fit), "pairs": len(logits), "labels": labels}
+
+
+def _finetune(
+    path: Path,
+    model: Segmenter,
+    teacher: Segmenter | None,
+    data: str,
+    fit: ConceptDataset,
+    folder: Path,
+    options: RepairOptions,
+) -> dict[str, float]:
+    said = {"model": str(path), "data": data, "images_used": len(fit), "seed": options.seed}
+    recipe = read_recipe(PresenceRecipe, "presence", _overrides(said, options, None))
+    job = PresenceJob(recipe, RunFolder(folder / RUN), fit)
+    run_job(job, options.resume)
+    assert job.trained is not None  # `finish` has been called
+    # What was fitted to the head before says nothing about the one that was trained.
+    config = dataclasses.replace(
+        model.config, presence_calibration=PresenceCalibration(), presence_mode="multiply"
+    )
+    save_model_folder(folder, job.trained, model.tokenizer, _with_provenance(config, "finetune"))
+    pairs = min(recipe.steps * recipe.images * recipe.questions, sum(_pairs(fit)))
+    return {"images": len(fit), "pairs": pairs, "labels": pairs}
+
+
+def _distil(
+    path: Path,
+    model: Segmenter,
+    teacher: Segmenter | None,
+    data: str,
+    fit: ConceptDataset,
+    folder: Path,
+    options: RepairOptions,
+) -> dict[str, float]:
+    student, source = str(path), data
+    stages = (2,) if options.labels == "none" else (2, 3)
+    for stage in stages:
+        said: dict[str, Any] = {"teacher": options.teacher, "student": student, "stage": stage}
+        said |= {"data.source": source, "seed": options.seed}
+        recipe = read_recipe(DistilRecipe, f"distil-{stage}", _overrides(said, options, stage))
+        run = folder / RUN / f"stage-{stage}"
+        if not (run / "model").is_dir():
+            resume = options.resume and (run / "recipe.yaml").is_file()
+            distil(recipe, run, resume, None if source == SCENES and not Path(SCENES).exists() else fit)
+        student = str(run / "model")
+    for name in FILES:
+        with replacing(folder / name) as draft:
+            shutil.copyfile(Path(student) / name, draft)
+    drawn = source == SCENES
+    images = recipe.steps * recipe.data.images * len(stages) if drawn else len(fit)
+    pairs = images * recipe.data.questions if drawn else sum(_pairs(fit))
+    return {"images": images, "pairs": pairs, "labels": 0 if options.labels == "none" else pairs}
+
+
+_METHODS: dict[str, Callable[..., dict[str, float]]] = {
+    "ignore": _ignore,
+    "calibrate": _calibrate,
+    "finetune": _finetune,
+    "distil": _distil,
+}
+
+
+def _overrides(said: dict[str, Any], options: RepairOptions, stage: int | None) -> list[str]:
+    """What the repair itself says, then what the caller changes: for this stage, or for all."""
+    lines = [f"{key}={json.dumps(value)}" for key, value in said.items()]
+    for override in options.overrides:
+        first, dot, rest = override.partition(".")
+        if not (dot and first.isdecimal()):
+            lines.append(override)
+        elif stage is not None and first == str(stage):
+            lines.append(rest)
+    return lines
+
+
+def _pairs(dataset: ConceptDataset) -> list[int]:
+    """Labelled pairs of each image."""
+    return [len(image.phrases) + len(image.absent_phrases) for image in dataset]
+
+
+def _write_with(model: Segmenter, path: Path, folder: Path, config: ModelConfig, how: str) -> None:
+    """The same weights under another config; of a folder of ours, the very files."""
+    config = _with_provenance(config, how)
+    if path.is_dir() and all((path / name).is_file() for name in FILES):
+        for name in FILES[1:]:
+            with replacing(folder / name) as draft:
+                shutil.copyfile(path / name, draft)
+        write_config(folder / FILES[0], config)
+    else:
+        save_model_folder(folder, model.detector, model.tokenizer, config)
+
+
+def _with_provenance(config: ModelConfig, how: str) -> ModelConfig:
+    return dataclasses.replace(config, provenance={**config.provenance, "presence_repair": how})
+
+
+def _write(found: Repair, judged: ConceptDataset) -> None:
+    write_text(found.folder / REPAIR, json.dumps(found.to_dict(), indent=2) + "\n")
+    spent = found.spent
+    parts = [
+        f"# Presence repair: {found.method}",
+        f"Presence is read as {found.presence_mode}, scale {found.calibration.scale:.4g}, offset "
+        f"{found.calibration.offset:.4g}. {spent['seconds']:g} seconds; {spent['images']:,g} images, "
+        f"{spent['pairs']:,g} (image, phrase) pairs, of which the labels of {spent['labels']:,g} were read.",
+        judgement_table(found.judgements),
+        f"Judged on {len(judged):,} other images of {judged.name}, {judged.split}. cgF1, pmF1 and shares "
+        "x 100.",
+    ]
+    write_text(found.folder / REPORT, "\n\n".join(parts) + "\n")

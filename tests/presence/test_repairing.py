@@ -1,0 +1,215 @@
+"""Each repair writes a model that differs in what it says it changes, and in nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import conceptseg as cs
+from conceptseg.checkpoints.folder import save_model_folder
+from conceptseg.checkpoints.loaders import load_checkpoint
+from conceptseg.errors import OptionError
+from conceptseg.models.config import PresenceCalibration
+from conceptseg.presence.finetuning import PRESENCE
+from conceptseg.presence.repairing import Repair, RepairOptions, repair
+from conceptseg.segmenter import Segmenter
+from conceptseg.train.run_folder import RunFolder
+from conceptseg.train.task import in_part
+from tests.evaluation.scripted import write_coco
+
+LEFT, RIGHT = [0, 0, 40, 48], [24, 0, 64, 48]
+SMALL = ("steps=3", "images=2", "questions=2", "precision=float32", "optimiser.warmup_steps=1")
+SMALL_DISTIL = ("steps=2", "data.images=2", "data.questions=1", "data.workers=0", "validation_batches=0")
+Make = Callable[..., Segmenter]
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(RunFolder, "draw_losses", lambda self: None)
+    yield
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Twelve images of coins and stars in turn, so that each phrase is there and not there in either half."""
+    images = {f"{n:02}.png": ({"coin": [LEFT]} if n // 2 % 2 else {"star": [LEFT, RIGHT]}) for n in range(12)}
+    return write_coco(tmp_path / "data", images)
+
+
+@pytest.fixture
+def collapsed(make_segmenter: Make, tmp_path: Path) -> Path:
+    """The tiny model with presence logits shifted down by 12."""
+    segmenter = make_segmenter(presence_calibration=PresenceCalibration())
+    with torch.no_grad():
+        segmenter.detector.decoder.presence_head.mlp.layers[-1].bias.sub_(12)
+    save_model_folder(tmp_path / "student", segmenter.detector, segmenter.tokenizer, segmenter.config)
+    return tmp_path / "student"
+
+
+@pytest.fixture
+def teacher(make_segmenter: Make, tmp_path: Path) -> Path:
+    segmenter = make_segmenter(presence_calibration=PresenceCalibration())
+    save_model_folder(tmp_path / "teacher", segmenter.detector, segmenter.tokenizer, segmenter.config)
+    return tmp_path / "teacher"
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_checkpoint(folder)[0].state_dict()
+
+
+def changed(before: Path, after: Path) -> set[str]:
+    one, other = weights(before), weights(after)
+    assert one.keys() == other.keys()
+    return {name for name in one if not torch.equal(one[name], other[name])}
+
+
+def without_labels(collapsed: Path, teacher: Path, data: Path, out: Path, **options: object) -> Repair:
+    given = RepairOptions(teacher=str(teacher), labels="none", threshold=0.1, **options)  # type: ignore[arg-type]
+    return repair(collapsed, "calibrate", data, out, given)
+
+
+def test_ignoring_is_recorded_as_the_models_own_mode(
+    collapsed: Path, data: Path, tmp_path: Path, picture: np.ndarray
+) -> None:
+    found = repair(collapsed, "ignore", data, tmp_path / "out", RepairOptions(threshold=0.1))
+    mended = cs.load(tmp_path / "out")
+    assert mended.config.presence_mode == "ignore"
+    assert changed(collapsed, tmp_path / "out") == set()
+    assert len(mended.segment(picture, text="coin", threshold=0.1).scores) > 0
+    assert len(cs.load(collapsed).segment(picture, text="coin", threshold=0.1).scores) == 0
+    assert found.judgements["before"].lost_to_presence == 1
+    assert found.judgements["after"].lost_to_presence == 0
+    assert found.spent["labels"] == 0
+
+
+def test_calibrating_without_labels_brings_the_teachers_answers_back(
+    collapsed: Path, teacher: Path, data: Path, tmp_path: Path, picture: np.ndarray
+) -> None:
+    # The student is the teacher but for a shift, so the fit must undo just that.
+    found = without_labels(collapsed, teacher, data, tmp_path / "out")
+    config = cs.load(tmp_path / "out").config
+    assert config.presence_mode == "calibrated"
+    calibrated = found.calibration.scale * -12 + found.calibration.offset
+    assert calibrated == pytest.approx(0, abs=0.3) or found.calibration.scale < 1
+    wanted = cs.load(teacher).segment(picture, text="coin", threshold=0.0)
+    given = cs.load(tmp_path / "out").segment(picture, text="coin", threshold=0.0)
+    assert given.presence == pytest.approx(wanted.presence, abs=0.01)
+    assert np.allclose(given.scores, wanted.scores, atol=0.01)
+    assert changed(collapsed, tmp_path / "out") == set()
+    assert (found.spent["labels"], found.spent["images"]) == (0, 6)
+
+
+def test_a_calibration_is_used_by_every_way_of_asking(
+    collapsed: Path, teacher: Path, data: Path, tmp_path: Path, picture: np.ndarray
+) -> None:
+    without_labels(collapsed, teacher, data, tmp_path / "out")
+    mended = cs.load(tmp_path / "out")
+    scores = mended.segment(picture, text="coin", threshold=0.0).scores
+    (many,) = mended.segment_many([picture], text="coin", threshold=0.0)
+    assert np.allclose(many.scores, scores, atol=1e-6)
+    processor = cs.Sam3Processor(mended, confidence_threshold=0.0)
+    state = processor.set_text_prompt(prompt="coin", state=processor.set_image(picture))
+    assert np.allclose(np.sort(state["scores"].numpy())[::-1], scores, atol=1e-5)
+    raw = mended.segment(picture, text="coin", threshold=0.0, presence="multiply")
+    assert raw.presence < 1e-4  # a caller can still ask for what the network says
+
+
+def test_an_offset_only_keeps_the_scale(collapsed: Path, teacher: Path, data: Path, tmp_path: Path) -> None:
+    found = without_labels(collapsed, teacher, data, tmp_path / "out", offset_only=True)
+    assert found.calibration.scale == 1
+    assert found.calibration.offset == pytest.approx(12, abs=0.01)
+
+
+def test_finetuning_changes_presence_and_not_another_bit(collapsed: Path, data: Path, tmp_path: Path) -> None:
+    options = RepairOptions(threshold=0.1, overrides=SMALL)
+    found = repair(collapsed, "finetune", data, tmp_path / "out", options)
+    names = changed(collapsed, tmp_path / "out")
+    assert all(any(in_part(name, part) for part in PRESENCE) for name in names)
+    assert {"decoder.presence_token", "decoder.presence_head.norm.weight"} <= names
+    assert found.spent["labels"] == 12  # of six images, two phrases each
+
+
+def test_finetuning_drops_a_calibration_that_was_fitted_to_the_old_head(
+    make_segmenter: Make, data: Path, tmp_path: Path
+) -> None:
+    model = make_segmenter(presence_mode="calibrated")
+    save_model_folder(tmp_path / "model", model.detector, model.tokenizer, model.config)
+    repair(tmp_path / "model", "finetune", data, tmp_path / "out", RepairOptions(overrides=SMALL))
+    config = cs.load(tmp_path / "out").config
+    assert (config.presence_mode, config.presence_calibration) == ("multiply", PresenceCalibration())
+
+
+def test_finetuning_teaches_what_is_there_and_what_is_not(
+    collapsed: Path, data: Path, tmp_path: Path
+) -> None:
+    more = (*SMALL, "steps=25", "optimiser.lr=0.02", "log_every=1")
+    repair(collapsed, "finetune", data, tmp_path / "out", RepairOptions(overrides=more))
+    lines = (tmp_path / "out" / "run" / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss/presence"] for line in lines]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_distilling_runs_stages_2_and_3_and_without_labels_only_2(
+    collapsed: Path, teacher: Path, data: Path, tmp_path: Path
+) -> None:
+    for labels, stages in (("all", ["stage-2", "stage-3"]), ("none", ["stage-2"])):
+        options = RepairOptions(teacher=str(teacher), labels=labels, overrides=SMALL_DISTIL)  # type: ignore[arg-type]
+        found = repair(collapsed, "distil", data, tmp_path / labels, options)
+        assert sorted(path.name for path in (tmp_path / labels / "run").iterdir()) == stages
+        assert "fusion_encoder" in {name.split(".")[0] for name in changed(collapsed, tmp_path / labels)}
+        assert (found.spent["labels"] == 0) == (labels == "none")
+        assert set(found.judgements) == {"teacher", "before", "after"}
+
+
+def test_an_interrupted_distillation_goes_on_with_the_stage_it_was_in(
+    collapsed: Path, teacher: Path, data: Path, tmp_path: Path
+) -> None:
+    options = RepairOptions(teacher=str(teacher), overrides=SMALL_DISTIL)
+    repair(collapsed, "distil", data, tmp_path / "out", options)
+    first = weights(tmp_path / "out")
+    stamp = (tmp_path / "out" / "run" / "stage-2" / "model" / "config.json").stat().st_mtime_ns
+    again = RepairOptions(teacher=str(teacher), overrides=SMALL_DISTIL, resume=True)
+    repair(collapsed, "distil", data, tmp_path / "out", again)
+    assert (tmp_path / "out" / "run" / "stage-2" / "model" / "config.json").stat().st_mtime_ns == stamp
+    assert all(torch.equal(value, first[name]) for name, value in weights(tmp_path / "out").items())
+
+
+def test_the_report_says_before_after_and_cost(
+    collapsed: Path, teacher: Path, data: Path, tmp_path: Path
+) -> None:
+    without_labels(collapsed, teacher, data, tmp_path / "out")
+    values = json.loads((tmp_path / "out" / "repair.json").read_text())
+    assert set(values["judgements"]) == {"teacher", "before", "after"}
+    assert values["presence_mode"] == "calibrated"
+    report = (tmp_path / "out" / "repair.md").read_text()
+    assert "| before |" in report and "| after |" in report and "labels of 0 were read" in report
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "words"),
+    [
+        ("pray", {}, "unknown method 'pray'; choose ignore, calibrate, finetune, distil"),
+        ("distil", {}, "needs a teacher"),
+        ("calibrate", {"labels": "none"}, "needs a teacher"),
+        ("finetune", {"labels": "none"}, "finetune learns from labels"),
+        ("calibrate", {"labels": "some"}, "unknown labels 'some'"),
+        ("calibrate", {"matching": "hope"}, "unknown matching 'hope'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_at_once(
+    tmp_path: Path, method: str, options: dict[str, str], words: str
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        repair("nano", method, "scenes", tmp_path / "out", RepairOptions(**options))  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_a_model_is_not_written_over(collapsed: Path, data: Path) -> None:
+    with pytest.raises(OptionError, match="already holds a model"):
+        repair(collapsed, "ignore", data, collapsed)
