@@ -2,8 +2,8 @@
 
 Same calls, same state keys, same numbers: scores are class x presence, results stay in query order, boxes are
 not clamped, and `masks_logits` holds probabilities, as it does there. Departures: numpy images are (H, W, 3)
-and their size is read as such; whatever `conceptseg.Segmenter` opens is taken; a model whose config calibrates
-or ignores presence is read so; errors are `ConceptSegError`s.
+and their size is read as such; whatever `conceptseg.Segmenter` opens is taken; a model whose config
+calibrates or ignores presence is read so; errors are `ConceptSegError`s.
 
 Source: facebookresearch/sam3 `sam3/model/sam3_image_processor.py`; `add_point_prompt` from EfficientSAM3.
 """
