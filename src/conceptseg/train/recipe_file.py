@@ -28,7 +28,7 @@ def read_recipe(kind: type[AnyRecipe], source: str | Path, overrides: list[str] 
     Raises:
         ConfigError: unknown name, unknown key, or a value of the wrong type.
     """
-    return config_from_dict(kind, _overridden(source, overrides), "recipe")
+    return config_from_dict(kind, recipe_values(source, overrides), "recipe")
 
 
 def recipe_task(source: str | Path, overrides: list[str] | None = None) -> str:
@@ -37,7 +37,7 @@ def recipe_task(source: str | Path, overrides: list[str] | None = None) -> str:
     Raises:
         ConfigError: unknown name, or no mapping.
     """
-    return str(_overridden(source, overrides).get("task", "scenes"))
+    return str(recipe_values(source, overrides).get("task", "scenes"))
 
 
 def dump_recipe(recipe: RunConfig) -> str:
@@ -65,7 +65,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _overridden(source: str | Path, overrides: list[str] | None) -> dict[str, Any]:
+def recipe_values(source: str | Path, overrides: list[str] | None = None) -> dict[str, Any]:
+    """The plain values of a recipe, overrides applied, before any dataclass is made of them.
+
+    Raises:
+        ConfigError: unknown name, no valid YAML, or an override that fits nowhere.
+    """
     values = _read(source)
     for override in overrides or []:
         _apply(values, override)
