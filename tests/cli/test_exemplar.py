@@ -38,3 +38,28 @@ def test_gap_needs_data_and_a_folder_to_write_to(run, scenes, tmp_path):
     done = run("exemplar", "gap", "--data", scenes, "--out", "file")
     assert (done.code, done.err) == (2, "error: --out file: file is a file; give a folder\n")
     assert run("exemplar", "gap", "--data", "nowhere", "--out", "gap").code == 2
+
+
+def test_a_concept_file_stands_in_for_its_examples(run, photo, tiny_model_folder):
+    model = ("--model", tiny_model_folder)
+    saved = run("exemplar", "save", f"{photo}:10,10,40,40", "--negative", f"{photo}:50,20,80,50",
+                "--to", "kinds/widget.concept.safetensors", *model)  # fmt: skip
+    assert saved.code == 0, saved.err
+    assert saved.out == (
+        "wrote kinds/widget.concept.safetensors: 1 positive and 1 negative examples on 1 image\n"
+    )
+    by_file = run("segment", photo, "--exemplar", "kinds/widget.concept.safetensors", "--threshold", 0,
+                  "--json", *model)  # fmt: skip
+    by_boxes = run("segment", photo, "--exemplar", f"{photo}:10,10,40,40", "--negative-exemplar",
+                   f"{photo}:50,20,80,50", "--threshold", 0, "--json", *model)  # fmt: skip
+    assert by_file.code == by_boxes.code == 0, by_file.err + by_boxes.err
+    assert json.loads(by_file.out)["images"] == json.loads(by_boxes.out)["images"]
+
+
+def test_wrong_concepts_say_what_would_be_right(run, photo, tiny_model_folder):
+    done = run("exemplar", "save", f"{photo}:10,10,40,40", "--to", "widget.txt")
+    assert (done.code, "must end in .safetensors" in done.err) == (2, True)
+    done = run("segment", photo, "--exemplar", "gone.safetensors", "--model", tiny_model_folder)
+    assert (done.code, done.err) == (2, "error: gone.safetensors: no such file\n")
+    done = run("segment", photo, "--negative-exemplar", "photo.png:1,2,3", "--model", tiny_model_folder)
+    assert done.code == 2 and done.err.startswith("error: --negative-exemplar photo.png: 1,2,3 is not four")

@@ -17,6 +17,7 @@ class ExemplarOption:
 
     image: Path
     box_xyxy: Box
+    label: int = 1  # 1 like this, 0 not like this
 
 
 def parse_box(text: str, option: str) -> Box:
@@ -40,14 +41,16 @@ def parse_box(text: str, option: str) -> Box:
     return x0, y0, x1, y1
 
 
-def parse_exemplar(text: str) -> ExemplarOption:
+def parse_exemplar(text: str, option: str = "--exemplar", label: int = 1) -> ExemplarOption:
     """Args:
         text: `IMAGE:X0,Y0,X1,Y1`; the image's own path may hold colons.
+        option: named in the error.
+        label: 1 like this, 0 not like this.
 
     Raises:
         PromptError: no colon, or what follows the last one is no box.
     """
     image, colon, box = text.rpartition(":")
     if not colon or not image:
-        raise PromptError(f"--exemplar {text} has no box; give IMAGE:X0,Y0,X1,Y1, the box in pixels")
-    return ExemplarOption(Path(image), parse_box(box, f"--exemplar {image}:"))
+        raise PromptError(f"{option} {text} has no box; give IMAGE:X0,Y0,X1,Y1, the box in pixels")
+    return ExemplarOption(Path(image), parse_box(box, f"{option} {image}:"), label)

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from conceptseg.cli.concepts import CONCEPT_ENDING, parse_concepts, pool_concepts
 from conceptseg.cli.console import print_table, print_written, progress_bar
 from conceptseg.cli.help import examples, show_help
 from conceptseg.cli.output_folder import check_output_folder
+from conceptseg.errors import PromptError
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +28,12 @@ def register(app: typer.Typer) -> None:
             "conceptseg exemplar gap --model student --against runs/align/model --data my-data --out gap",
         )
     )(gap)
+    group.command(
+        epilog=examples(
+            "conceptseg exemplar save a.jpg:40,12,90,80 b.jpg:10,10,60,70 --to widget.concept.safetensors",
+            "conceptseg segment photos/ --exemplar widget.concept.safetensors",
+        )
+    )(save)
     app.add_typer(group, name="exemplar")
 
 
@@ -92,3 +100,39 @@ def gap(
         headings, rows = gap_table(measured[0], beside)
         print_table(headings, rows, numbers=headings[1:])
     print_written(f"wrote {out / JSON} and {report}", as_json=as_json)
+
+
+def save(
+    shown: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE:X0,Y0,X1,Y1", help="Examples, on one image or several; or concept files."
+        ),
+    ],
+    to: Annotated[Path, typer.Option(metavar="FILE", help="Where: NAME.concept.safetensors.")],
+    negative: Annotated[
+        list[str] | None,
+        typer.Option(metavar="IMAGE:X0,Y0,X1,Y1", help="Not like this; may be repeated."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+) -> None:
+    """Make a concept file of examples, to be found in other images.
+
+    A few kB; it means something only to the model that made it.
+    """
+    concepts = parse_concepts(shown, negative)
+    if to.suffix != CONCEPT_ENDING:
+        raise PromptError(f"--to {to} must end in {CONCEPT_ENDING}, such as widget.concept.safetensors")
+
+    from conceptseg.segmenter import load
+
+    kind = pool_concepts(load(model, device=device, dtype=dtype), concepts)
+    assert kind is not None  # the argument asks for at least one
+    kind.save(to)
+    positive = sum(kind.labels)
+    print(
+        f"wrote {to}: {positive} positive and {len(kind.labels) - positive} negative examples "
+        f"on {kind.images} image{'s' * (kind.images != 1)}"
+    )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from conceptseg.cli.box_options import ExemplarOption, parse_box, parse_exemplar
+from conceptseg.cli.box_options import parse_box
+from conceptseg.cli.concepts import parse_concepts, pool_concepts
 from conceptseg.cli.console import print_json, print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples
 from conceptseg.cli.image_paths import find_images, image_names, overlay_names
@@ -19,7 +20,6 @@ from conceptseg.errors import PromptError
 
 if TYPE_CHECKING:
     from conceptseg.cli.results_folder import ResultsFolder
-    from conceptseg.exemplar import Exemplar
     from conceptseg.result import Result
     from conceptseg.segmenter import Segmenter
 
@@ -63,7 +63,14 @@ def segment(
     ] = None,
     exemplar: Annotated[
         list[str] | None,
-        typer.Option(metavar="IMAGE:X0,Y0,X1,Y1", help="Example on another image; several are pooled."),
+        typer.Option(
+            metavar="IMAGE:X0,Y0,X1,Y1",
+            help="Example on another image, or a concept file (.safetensors); several are pooled.",
+        ),
+    ] = None,
+    negative_exemplar: Annotated[
+        list[str] | None,
+        typer.Option(metavar="IMAGE:X0,Y0,X1,Y1", help="Example on another image: not like this."),
     ] = None,
     model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Keep scores above this.")] = 0.5,
@@ -85,13 +92,13 @@ def segment(
     Writes one overlay (PNG) per image, and results.json: COCO with the phrases as categories, scores and
     run-length masks.
     """
-    if not (text or box or negative_box or exemplar):
+    if not (text or box or negative_box or exemplar or negative_exemplar):
         raise PromptError(
             "nothing was asked; give --text PHRASE, --box X0,Y0,X1,Y1 or --exemplar IMAGE:X0,Y0,X1,Y1"
         )
     boxes = [parse_box(value, "--box") for value in box or []]
     negatives = [parse_box(value, "--negative-box") for value in negative_box or []]
-    examples = [parse_exemplar(value) for value in exemplar or []]
+    concepts = parse_concepts(exemplar, negative_exemplar)
     paths = find_images(images)
     check_output_folder(out)
     if len(paths) > 1 and (boxes or negatives):
@@ -114,7 +121,7 @@ def segment(
         text=text or None,
         boxes=boxes + negatives or None,
         labels=[1] * len(boxes) + [0] * len(negatives) or None,
-        exemplar=_pool(segmenter, examples),
+        exemplar=pool_concepts(segmenter, concepts),
         threshold=threshold,
         presence=presence.value if presence else None,
     )
@@ -151,18 +158,6 @@ def summarise(result: Result) -> dict[str, Any]:
         "boxes": [[round(side, 2) for side in box] for box in result.boxes.tolist()],
         "scores": scores,
     }
-
-
-def _pool(segmenter: Segmenter, examples: Sequence[ExemplarOption]) -> Exemplar | None:
-    """One concept of all examples; boxes on the same image are shown together."""
-    by_image: dict[Path, list[ExemplarOption]] = {}
-    for example in examples:
-        by_image.setdefault(example.image, []).append(example)
-    kinds = [
-        segmenter.exemplar(image, boxes=[example.box_xyxy for example in group])
-        for image, group in by_image.items()
-    ]
-    return sum(kinds[1:], start=kinds[0]) if kinds else None
 
 
 def _answer_all(
