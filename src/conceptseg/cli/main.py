@@ -22,6 +22,7 @@ from conceptseg.cli import (
     evaluate,
     exemplar,
     export,
+    finetune,
     models,
     presence,
     scenes,
@@ -55,6 +56,7 @@ convert.register(app)
 scenes.register(app)
 data.register(app)
 train.register(app)
+finetune.register(app)
 evaluate.register(app)
 exemplar.register(app)
 distill.register(app)

@@ -14,6 +14,7 @@ TrainRecipe: TypeAlias = Callable[[str, list[str], Path | None, bool], Path]
 
 TASKS = {
     "scenes": "conceptseg.train.run:train_recipe",
+    "finetune": "conceptseg.finetune.run:train_recipe",
     "distil": "conceptseg.distil.run:train_recipe",
     "align": "conceptseg.exemplars.align_run:train_recipe",
 }  # task -> module:function, imported when it is asked for

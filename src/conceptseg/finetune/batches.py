@@ -20,6 +20,8 @@ from conceptseg.finetune.seen import SeenImage, see
 from conceptseg.finetune.view import AugmentConfig, draw_view
 from conceptseg.models.text.tokenizer import Tokenizer
 
+WHOLE = (0.85, 1.0)  # a little off each time, so that no object is always in the same cell
+
 
 @dataclass(frozen=True)
 class BatchConfig:
@@ -49,6 +51,7 @@ class ConceptBatches:
         *,
         steps: int,
         resolution: int,
+        window_resolution: int | None = None,
         turns: bool,
         seed: int,
         process: int = 0,
@@ -59,6 +62,7 @@ class ConceptBatches:
         self.config = config
         self.steps = steps
         self.resolution = resolution
+        self.window_resolution = window_resolution or resolution
         self.turns = turns
         self.seed = seed
         self.process, self.processes = process, processes
@@ -72,7 +76,8 @@ class ConceptBatches:
         images = self.config.images
         first = (step * self.processes + self.process) * images
         generators = [np.random.default_rng((self.seed, 104729, first + i)) for i in range(images)]
-        seen = [self._look(first + i, rng) for i, rng in enumerate(generators)]
+        looked = self._sizes(step)
+        seen = [self._look(first + i, looked, rng) for i, rng in enumerate(generators)]
         questions = [
             self.questioner.ask(seen, i, rng)
             for i, rng in enumerate(generators)
@@ -80,11 +85,28 @@ class ConceptBatches:
         ]
         return collate_images([it.prepared for it in seen], questions, self.tokenizer)
 
-    def _look(self, place: int, rng: np.random.Generator) -> SeenImage:
+    def _sizes(self, step: int) -> Looked:
+        """Whether a step sees windows or whole images; one size for all of its images, in every process."""
+        augment = self.config.augment
+        if np.random.default_rng((self.seed, 49979687, step)).random() >= augment.windows:
+            return Looked(self.resolution, WHOLE)
+        # Windows as much smaller as the square is: objects keep their size in pixels.
+        largest = min(1.0, 1.25 * self.window_resolution / self.resolution)
+        return Looked(self.window_resolution, (min(augment.smallest_window, largest), largest))
+
+    def _look(self, place: int, looked: Looked, rng: np.random.Generator) -> SeenImage:
         epoch, position = divmod(place, len(self.dataset))
         order = np.random.default_rng((self.seed, 15485863, epoch)).permutation(len(self.dataset))
         image = self.dataset[int(order[position])]
         augment = self.config.augment
-        view = draw_view(image.width, image.height, augment, self.turns, rng)
-        side = self.resolution // 2
-        return see(image, view, self.resolution, side, augment.colour, self.dataset.phrases, rng)
+        view = draw_view(image.width, image.height, augment, looked.shares, self.turns, rng)
+        side = looked.resolution // 2
+        return see(image, view, looked.resolution, side, augment.colour, self.dataset.phrases, rng)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """How a step looks at its images."""
+
+    resolution: int  # side of the model's square
+    shares: tuple[float, float]  # least and greatest side of the windows, as shares of the image's

@@ -37,6 +37,7 @@ class FinetuneRecipe(RunConfig):
     held_out: str | None = None  # to judge on; null: the held-out one, or a part of what is trained on
     only: Only | None = None  # which parts train; null: all of a small network, the heads of a large one
     resolution: int | None = None  # side in pixels; null: chosen so that the data's objects can be seen
+    window_resolution: int | None = None  # likewise of steps that see windows; null: the model's own
     epochs: float | None = None  # passes through the data; null: see `settle`
     step_count: int | None = None  # steps; null: from `epochs`
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -50,11 +51,12 @@ class FinetuneRecipe(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "above 0")
-        for name in ("step_count", "resolution"):
+        for name in ("step_count", "resolution", "window_resolution"):
             value = getattr(self, name)
             check(value is None or value >= 1, name, value, "1 or more")
         for name in ("looks", "held_out_images"):
             check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        check(self.only is None or self.only in PARTS, "only", self.only, f"one of {', '.join(PARTS)}")
         check(self.scenes >= 0, "scenes", self.scenes, "0 or more")
         if self.epochs is not None and self.step_count is not None:
             raise ConfigError("give epochs or step_count, not both")

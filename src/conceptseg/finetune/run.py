@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,17 +14,84 @@ from safetensors.torch import load_file
 from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
+from conceptseg.errors import ConfigError
 from conceptseg.finetune.batches import ConceptBatches
+from conceptseg.finetune.judge import Comparison, calibrated, compare, uncalibrated
 from conceptseg.finetune.look import DatasetValidation, at_resolution
 from conceptseg.finetune.parts import TrainAndJudge, train_and_judge
-from conceptseg.finetune.recipe import FinetuneRecipe
+from conceptseg.finetune.recipe import FinetuneRecipe, Only
+from conceptseg.finetune.report import REPORT, write_report
 from conceptseg.finetune.settle import settle
 from conceptseg.hub import find_model
 from conceptseg.losses.detection import DetectionLoss
+from conceptseg.segmenter import Segmenter
+from conceptseg.train.extra import require_training_packages
 from conceptseg.train.job import Work, run_job
 from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.task import DetectionTask, Task
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a run leaves.
+
+    Attributes:
+        model: folder that `cs.load` takes.
+        report: figures and pictures, before and after.
+        comparison: the figures; None in all but the main one of several processes.
+    """
+
+    model: Path
+    report: Path
+    comparison: Comparison | None = field(repr=False)
+
+
+def finetune(
+    data: str | os.PathLike[str],
+    model: str = "nano",
+    out: str | os.PathLike[str] | None = None,
+    *,
+    epochs: float | None = None,
+    only: Only | None = None,
+    resolution: int | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+) -> Tuned:
+    """Fine-tune a model on labelled images.
+
+    Started by `torchrun` or `accelerate launch`, several processes train together.
+
+    Args:
+        data: COCO, Roboflow, SA-Co or YOLO; masks, or boxes only.
+        model: embedded name, path, or Hugging Face repository.
+        out: run folder; None for `runs/finetune`.
+        epochs: passes through the data; None: about 30, yet 300 to 900 steps.
+        only: train "presence", "exemplar", "heads" or "all"; None: all of a small network, the heads of a
+            large one.
+        resolution: side in pixels of the square that images are stretched to; None: chosen from the size of
+            the objects.
+        overrides: any other entry of the recipe, `section.key=value`.
+        resume: go on with the run that the folder holds.
+
+    Raises:
+        ConfigError: an entry of the recipe is wrong.
+        DataError: the data cannot be used.
+        ModelNotFoundError, CheckpointError: the model cannot be.
+        MissingDependencyError: a package of the extra `train` is not installed.
+        TrainingError: the folder cannot be used, or training cannot go on.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the step in flight was finished and saved.
+    """
+    given = read_recipe(FinetuneRecipe, "finetune", list(overrides))
+    given = dataclasses.replace(
+        given,
+        data=os.fspath(data),
+        model=model,
+        epochs=given.epochs if epochs is None else epochs,
+        only=given.only if only is None else only,
+        resolution=given.resolution if resolution is None else resolution,
+    )
+    return _run(given, out, resume)
 
 
 def train_recipe(
@@ -31,30 +100,27 @@ def train_recipe(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
 ) -> Path:
-    """Fine-tune by a recipe.
-
-    Args:
-        recipe: name of a packaged recipe, or path of a YAML file.
-        overrides: `section.key=value`; `data=FOLDER` at least, if the recipe does not say it.
-        out: run folder; None for `runs/NAME`.
-        resume: go on with the run that the folder holds.
+    """Fine-tune by a recipe; it must say `data`, unless an override does.
 
     Returns:
         The folder of the tuned model.
 
     Raises:
-        ConfigError: the recipe is wrong.
-        DataError: the data cannot be used.
-        ModelNotFoundError, CheckpointError: the model cannot be.
-        MissingDependencyError: a package of the extra `train` is not installed.
-        TrainingError: the folder cannot be used, or training cannot go on.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the step in flight was finished and saved.
+        As `finetune`.
     """
     given = read_recipe(FinetuneRecipe, recipe, overrides)
+    if not given.data:
+        raise ConfigError("the recipe does not say what to train on; add data=FOLDER")
+    return _run(given, out, resume).model
+
+
+def _run(given: FinetuneRecipe, out: str | os.PathLike[str] | None, resume: bool) -> Tuned:
+    require_training_packages()
     folder = RunFolder(Path(out) if out is not None else Path("runs") / given.name)
+    folder.check(resume)
     job = open_job(given, folder)
     run_job(job, resume)
-    return folder.model_path
+    return Tuned(folder.model_path, folder.path / REPORT, job.comparison)
 
 
 def open_job(given: FinetuneRecipe, folder: RunFolder) -> FinetuneJob:
@@ -73,6 +139,7 @@ class FinetuneJob:
     folder: RunFolder
     parts: TrainAndJudge
     model: LoadedModel = field(repr=False)
+    comparison: Comparison | None = field(default=None, repr=False)  # in the main process, when it is done
 
     def prepare(self) -> None:
         with replacing(self.folder.tokenizer_path) as path:
@@ -91,6 +158,7 @@ class FinetuneJob:
             recipe.batch,
             steps=recipe.steps,
             resolution=recipe.resolution,
+            window_resolution=recipe.window_resolution,
             turns=bool(recipe.batch.augment.turns),
             seed=recipe.seed,
             process=process,
@@ -100,13 +168,35 @@ class FinetuneJob:
         return Work(task, data, look)
 
     def finish(self, task: Task) -> None:
+        """Keep the best weights, calibrate, compare, write model and report."""
         if self.folder.best_path.is_file():
             task.load_state_dict(load_file(self.folder.best_path))
         _, tokenizer, config = self.model
-        assert self.recipe.resolution is not None
-        config = at_resolution(config, self.recipe.resolution)
-        dtype = getattr(torch, self.recipe.weights_dtype)
-        save_model_folder(self.folder.model_path, task.detector, tokenizer, config, dtype)
+        recipe, judge = self.recipe, self.parts.judge
+        assert recipe.resolution is not None
+        tuned = uncalibrated(at_resolution(config, recipe.resolution))
+        after, result = calibrated(Segmenter(task.detector, tokenizer, tuned), judge)
+        before = Segmenter(*load_checkpoint(find_model(recipe.model)), device=after.device)
+        found = compare(before, after, result, judge, recipe.scenes)
+        provenance = {
+            **config.provenance,
+            "name": recipe.name,
+            "finetuned_from": recipe.model,
+            "data": judge.name,
+            "steps": recipe.steps,
+            "recommended_threshold": found.threshold,
+        }
+        if recipe.licence is not None:
+            provenance["licence"] = recipe.licence
+        save_model_folder(
+            self.folder.model_path,
+            task.detector,
+            tokenizer,
+            dataclasses.replace(after.config, provenance=provenance),
+            getattr(torch, recipe.weights_dtype),
+        )
+        self.comparison = found
+        write_report(self.folder, recipe, found, (before, after), judge, sum(os.times()[:4]))
 
 
 class FinetuneTask(DetectionTask):

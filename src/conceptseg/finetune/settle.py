@@ -64,6 +64,7 @@ def settle(recipe: FinetuneRecipe, dataset: ConceptDataset, config: ModelConfig)
         only=only,
         trainable=recipe.trainable or PARTS[only],
         resolution=resolution,
+        window_resolution=recipe.window_resolution or min(resolution, config.preprocessing.resolution),
         epochs=None,
         step_count=steps,
         validate_every=min(recipe.validate_every, max(1, math.ceil(steps / recipe.looks))),

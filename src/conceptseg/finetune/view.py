@@ -23,17 +23,15 @@ class AugmentConfig:
 
     flip: bool = True  # left and right
     turns: bool | None = None  # quarter turns; None: where the phrases speak of what has no up and down
-    crop_share: float = 0.7  # of the looks see a window, the rest the whole image
-    smallest_crop: float = (
-        0.4  # side of the smallest window, as a share of the image's; 1 switches windows off
-    )
+    windows: float = 0.7  # share of the steps that see windows of images; the others see them nearly whole
+    smallest_window: float = 0.4  # its side as a share of the image's
     stretch: float = 0.15  # a window's sides differ by up to this share beside the image's own proportions
     colour: float = 0.2  # brightness, contrast and saturation change by up to this share; 0 switches it off
 
     def __post_init__(self) -> None:
-        for name, top in (("crop_share", 1.0), ("smallest_crop", 1.0), ("stretch", 0.5), ("colour", 0.9)):
+        for name, top in (("windows", 1.0), ("smallest_window", 1.0), ("stretch", 0.5), ("colour", 0.9)):
             value = getattr(self, name)
-            if not 0 <= value <= top or (name == "smallest_crop" and value == 0):
+            if not 0 <= value <= top or (name == "smallest_window" and value == 0):
                 raise ConfigError(f"augment.{name} is {value}; give a share from 0 to {top}")
 
 
@@ -101,16 +99,30 @@ class View:
         return torch.rot90(maps, self.quarter_turns, (-2, -1))
 
 
-def draw_view(width: int, height: int, config: AugmentConfig, turns: bool, rng: np.random.Generator) -> View:
-    """A view of an image of that size; draws the same numbers whatever is switched off."""
-    cropped, side, stretch, across, down = rng.random(5)
+def draw_view(
+    width: int,
+    height: int,
+    config: AugmentConfig,
+    shares: tuple[float, float],
+    turns: bool,
+    rng: np.random.Generator,
+) -> View:
+    """A view of an image of that size; draws the same numbers whatever is switched off.
+
+    Args:
+        width: of the image, in pixels.
+        height: likewise.
+        config: what may change.
+        shares: least and greatest side of a window, as shares of the image's.
+        turns: whether quarter turns are right for this data.
+        rng: decides.
+    """
+    side, stretch, across, down = rng.random(4)
     mirrored, quarter_turns = bool(rng.random() < 0.5), int(rng.integers(4))
-    share = config.smallest_crop + (1 - config.smallest_crop) * side if cropped < config.crop_share else 1.0
+    share = shares[0] + (shares[1] - shares[0]) * side
     factor = (1 + config.stretch) ** (2 * stretch - 1)
     w = max(1, min(width, round(width * share * factor)))
     h = max(1, min(height, round(height * share / factor)))
-    if share == 1.0:
-        w, h = width, height
     left, top = round(across * (width - w)), round(down * (height - h))
     return View((left, top, left + w, top + h), config.flip and mirrored, quarter_turns if turns else 0)
 

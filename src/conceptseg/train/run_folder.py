@@ -56,14 +56,18 @@ class RunFolder:
     def model_path(self) -> Path:
         return self.path / "model"
 
-    def start(self, recipe: RunConfig) -> None:
-        """Begin a new run.
+    def check(self, resume: bool) -> None:
+        """Stop before any work is done if the folder cannot be used.
 
         Raises:
-            TrainingError: the folder already holds (parts of) a run, or is a file.
+            TrainingError: it already holds (parts of) a run, or is a file; or, to resume, holds none.
         """
         if self.path.exists() and not self.path.is_dir():
             raise TrainingError(f"{self.path} is a file; give a folder for the run")
+        if resume:
+            if not self.recipe_path.is_file():
+                raise TrainingError(f"{self.path} holds no run to resume")
+            return
         ours = (
             self.recipe_path,
             self.tokenizer_path,
@@ -78,6 +82,14 @@ class RunFolder:
                 f"{self.path} already holds a run ({', '.join(found)}); "
                 "go on with --resume or give another --out"
             )
+
+    def start(self, recipe: RunConfig) -> None:
+        """Begin a new run.
+
+        Raises:
+            TrainingError: the folder already holds (parts of) a run, or is a file.
+        """
+        self.check(resume=False)
         write_text(self.recipe_path, dump_recipe(recipe))
 
     def load(self, recipe: RunConfig) -> dict[str, Any] | None:
@@ -86,8 +98,7 @@ class RunFolder:
         Raises:
             TrainingError: there is no run, or its recipe is another one, or the checkpoint is damaged.
         """
-        if not self.recipe_path.is_file():
-            raise TrainingError(f"{self.path} holds no run to resume")
+        self.check(resume=True)
         try:
             begun = read_recipe(type(recipe), self.recipe_path)
         except ConfigError as error:

@@ -1,0 +1,231 @@
+"""A fine-tuning run for people: report.md with the figures before and after, and pictures of both.
+
+RUN/report.md
+RUN/comparison.json
+RUN/progress.png
+RUN/overlays/1.png ...
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from conceptseg.checkpoints.atomic_write import replacing, write_text
+from conceptseg.data.concept_data import ConceptDataset
+from conceptseg.evaluation.evaluate import EvaluationResult
+from conceptseg.evaluation.report import main_kind, percent
+from conceptseg.finetune.judge import Comparison
+from conceptseg.finetune.recipe import FinetuneRecipe
+from conceptseg.plots import draw_results
+from conceptseg.segmenter import Segmenter
+from conceptseg.train.run_folder import RunFolder
+
+REPORT, COMPARISON, PROGRESS, OVERLAYS = "report.md", "comparison.json", "progress.png", "overlays"
+PICTURES = 4
+GAP = 8  # white pixels between before and after
+
+# (heading, how it is read from the metrics of the main kind of region)
+ROWS: tuple[tuple[str, Callable[[dict[str, Any], str], float]], ...] = (
+    ("cgF1", lambda m, kind: m[kind]["cgf1"]),
+    ("AP, IoU 0.5 to 0.95", lambda m, kind: m[kind]["map"]),
+    ("AP50", lambda m, kind: m[kind]["map50"]),
+    ("precision at IoU 0.5", lambda m, kind: m[kind]["precision_50"]),
+    ("recall at IoU 0.5", lambda m, kind: m[kind]["recall_50"]),
+    ("absent phrases with any detection", lambda m, kind: m[kind]["il_fpr"]),
+    ("presence AUROC", lambda m, kind: m["presence"]["auroc"]),
+    ("presence calibration error", lambda m, kind: m["presence"]["ece"]),
+)
+
+
+def write_report(
+    folder: RunFolder,
+    recipe: FinetuneRecipe,
+    found: Comparison,
+    models: tuple[Segmenter, Segmenter],
+    judge: ConceptDataset,
+    seconds: float,
+) -> Path:
+    """Write the report and its pictures.
+
+    Args:
+        folder: of the run.
+        recipe: settled.
+        found: the figures.
+        models: before and after.
+        judge: the held-out images; some are drawn.
+        seconds: of processor time that this process has used, its workers included.
+
+    Returns:
+        Path of the report.
+    """
+    write_text(folder.path / COMPARISON, comparison_json(found))
+    drawn = draw_progress(folder.metrics(), folder.path / PROGRESS)
+    pictures = _draw_overlays(models, judge, found, folder.path)
+    write_text(folder.path / REPORT, _markdown(recipe, found, models, judge, seconds, drawn, pictures))
+    return folder.path / REPORT
+
+
+def comparison_json(found: Comparison) -> str:
+    """Every metric before and after; what is undefined is null."""
+    parts = {
+        "before": found.before,
+        "after": found.after,
+        "scenes_before": found.scenes_before,
+        "scenes_after": found.scenes_after,
+    }
+    values: dict[str, Any] = {
+        name: None if result is None else {**result.metrics, "setup": result.setup}
+        for name, result in parts.items()
+    }
+    values["recommended_threshold"] = found.threshold
+    return json.dumps(_without_nan(values), indent=2) + "\n"
+
+
+def summary_rows(found: Comparison) -> list[list[str]]:
+    """The table of the report and of the command line: what, before, after."""
+    kind = main_kind(found.after)
+    rows = [
+        _row(f"{name}, {kind}" if i < 6 else name, read, found.before, found.after, kind)
+        for i, (name, read) in enumerate(ROWS)
+    ]
+    if found.scenes_before is not None and found.scenes_after is not None:
+        for name, read in (ROWS[0], ROWS[5]):
+            rows.append(_row(f"scenes: {name}", read, found.scenes_before, found.scenes_after, "masks"))
+    return rows
+
+
+def _row(
+    name: str,
+    read: Callable[[dict[str, Any], str], float],
+    before: EvaluationResult,
+    after: EvaluationResult,
+    kind: str,
+) -> list[str]:
+    return [name, percent(read(before.metrics, kind)), percent(read(after.metrics, kind))]
+
+
+def draw_progress(lines: Sequence[dict[str, Any]], path: Path) -> bool:
+    """Figure of what validation found over the steps; False where it never looked."""
+    looks = [line for line in lines if line["kind"] == "validation"]
+    if not looks:
+        return False
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    names = [name for name in looks[-1] if name.split("/")[0] in ("masks", "boxes", "presence")]
+    for axes, wanted in ((left, ("cgf1", "map", "map50")), (right, ("precision", "recall", "auroc", "ece"))):
+        for name in names:
+            if name.split("/")[1] in wanted:
+                steps = [line["step"] for line in looks]
+                axes.plot(steps, [line[name] for line in looks], "o-", markersize=3, label=name)
+        axes.set(xlabel="step", ylim=(0, 1.02))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    left.set_title("held-out images", fontsize=10)
+    right.set_title("held-out images", fontsize=10)
+    with replacing(path) as draft:
+        figure.savefig(draft, format="png", dpi=100)
+    return True
+
+
+def _draw_overlays(
+    models: tuple[Segmenter, Segmenter], judge: ConceptDataset, found: Comparison, folder: Path
+) -> list[tuple[str, str]]:
+    """(image name, file) of some images, before on the left and after on the right."""
+    step = max(1, len(judge) // PICTURES)
+    drawn = []
+    for number, index in enumerate(range(0, len(judge), step)[:PICTURES], start=1):
+        image = judge[index]
+        phrases = list(image.phrases) or list(judge.phrases[:1])
+        sides = [draw_results(model.segment(image.path, text=phrases)) for model in models]
+        width, height = sides[0].size
+        both = Image.new("RGB", (2 * width + GAP, height), "white")
+        both.paste(sides[0], (0, 0))
+        both.paste(sides[1], (width + GAP, 0))
+        file = f"{OVERLAYS}/{number}.png"
+        with replacing(folder / file) as draft:
+            both.save(draft, format="PNG")
+        drawn.append((image.path.name, file))
+    return drawn
+
+
+def _markdown(
+    recipe: FinetuneRecipe,
+    found: Comparison,
+    models: tuple[Segmenter, Segmenter],
+    judge: ConceptDataset,
+    seconds: float,
+    progress: bool,
+    pictures: Sequence[tuple[str, str]],
+) -> str:
+    before, after = models
+    counts = found.after.metrics["counts"]
+    calibration = after.config.presence_calibration
+    trained = ", ".join(recipe.trainable) or "everything"
+    parts = [
+        f"# {recipe.name}: {recipe.model} fine-tuned on {judge.name}",
+        f"{recipe.steps:,} steps of {recipe.batch.images * recipe.batch.questions} questions at "
+        f"{recipe.resolution} px, {seconds / 60:.1f} minutes of processor time since the last start. "
+        f"Trained: {trained}.",
+        f"Judged on {judge.split}: {counts['images']:,} images, {counts['objects']:,} objects, "
+        f"{counts['positive_pairs']:,} present and {counts['absent_pairs']:,} absent (image, phrase) pairs; "
+        f"asked by phrase at a threshold of 0.5, at {before.resolution} px before and {after.resolution} px "
+        "after. The best look at these images was kept and presence was fitted on them, so that other images "
+        "may do a little worse.",
+        "## Before and after",
+        _table(["x 100", "before", "after"], summary_rows(found)),
+        "## Per phrase",
+        _table(
+            ["phrase, x 100", "objects", "AP50 before", "AP50 after", "cgF1 before", "cgF1 after"],
+            _phrase_rows(found),
+        ),
+        "## In use",
+        f"Presence = sigmoid({calibration.scale:.3g} x logit + {calibration.offset:.3g}), as "
+        f"config.json says (presence mode {after.config.presence_mode!r}).",
+    ]
+    if found.threshold is not None:
+        parts.append(
+            f"Best threshold on these images (F1 at IoU 0.5): **{found.threshold:g}**; the default is 0.5. "
+            "It is kept as `recommended_threshold` in the provenance of config.json."
+        )
+    if progress:
+        parts += ["## Over the run", f"![Held-out images over the run]({PROGRESS})"]
+    parts.append("![Losses](losses.png)")
+    if pictures:
+        parts += ["## Before (left) and after (right)"]
+        parts += [f"{name}\n\n![{name}]({file})" for name, file in pictures]
+    return "\n\n".join(parts) + "\n"
+
+
+def _phrase_rows(found: Comparison) -> list[list[str]]:
+    kind = main_kind(found.after)
+    before, after = found.before.metrics["per_phrase"], found.after.metrics["per_phrase"]
+    rows = []
+    for phrase, metrics in after.items():
+        if not metrics["counts"]["objects"]:
+            continue
+        cells = [str(metrics["counts"]["objects"])]
+        for name in ("map50", "cgf1"):
+            cells += [percent(side[phrase][kind][name]) for side in (before, after)]
+        rows.append([phrase.replace("|", r"\|"), *cells])
+    return rows
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
