@@ -27,6 +27,7 @@ from conceptseg.losses.detection import DetectionLoss
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.extra import require_training_packages
 from conceptseg.train.job import Work, run_job
+from conceptseg.train.lora import merge_lora
 from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.task import DetectionTask, Task
@@ -171,6 +172,7 @@ class FinetuneJob:
         """Keep the best weights, calibrate, compare, write model and report."""
         if self.folder.best_path.is_file():
             task.load_state_dict(load_file(self.folder.best_path))
+        merge_lora(task.detector)
         _, tokenizer, config = self.model
         recipe, judge = self.recipe, self.parts.judge
         assert recipe.resolution is not None
