@@ -112,3 +112,14 @@ def test_a_mistake_in_repair_is_one_error(
     *_, last = finished.err.splitlines()  # before it, what was being done
     assert last.startswith("error: ")
     assert [word for word in words if word not in last] == []
+
+
+def test_study_runs_a_recipe_and_names_its_report(run: Run, data: Path, tiny_model_folder: Path) -> None:
+    Path("study.yaml").write_text(
+        f"{{teacher: '{tiny_model_folder}', data: data, fit_images: 1, judge_images: 1, seeds: [0], "
+        "stage_1: [steps=1, data.images=2, data.workers=0, validation_batches=0]}"
+    )
+    finished = run("presence", "study", "--recipe", "study.yaml", "--out", "study", "--resume")
+    assert (finished.code, finished.out) == (0, "wrote study/report.md\n")
+    assert "seed 0: distilling encoders" in finished.err
+    assert_one_error(run("presence", "study", "--recipe", "study.yaml", "--out", "study"), "already holds")

@@ -44,6 +44,13 @@ def register(app: typer.Typer) -> None:
             "conceptseg presence repair --model student --method finetune --data my-data --out mended",
         ),
     )(repair)
+    group.command(
+        "study",
+        epilog=examples(
+            "conceptseg presence study --recipe presence-study --out runs/presence-study --resume",
+            "conceptseg presence study --recipe presence-study --out small --minutes 30 seeds=[0]",
+        ),
+    )(study)
     app.add_typer(group, name="presence")
 
 
@@ -201,6 +208,36 @@ def repair(
         rows = [[name, *judgement_row(it)] for name, it in found.judgements.items()]
         print_table(["", *headings], rows, numbers=headings)
     print_written(f"wrote {out}, a model, and {out / REPORT}", as_json=as_json)
+
+
+def study(
+    recipe: Annotated[str, typer.Option(metavar="RECIPE", help="Name of a packaged recipe, or a YAML file.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the study.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Entries of the recipe to change.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the study in --out, if there is one.")
+    ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so long; --resume goes on.")
+    ] = None,
+) -> None:
+    """Compare the repairs: teacher, student after stage 1, and each repair of it, over several seeds.
+
+    Writes report.md with a table, what each repair costs, the drift, and figures. It may be stopped at any
+    time.
+    """
+    check_output_folder(out)
+
+    from conceptseg.presence.study import read_study, run_study
+
+    chosen = read_study(recipe, overrides or [])
+    try:
+        report = run_study(chosen, out, resume, minutes, print_note)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(str(stop) or "interrupted; go on with --resume") from stop
+    print(f"wrote {report}")
 
 
 def _print(diagnosis: Diagnosis) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conceptseg.data.concept_data import open_dataset
+from conceptseg.data.concept_data import ConceptDataset, open_dataset
 from conceptseg.data.formats.image_files import images_in
 from conceptseg.data.formats.recognise import find_splits
 from conceptseg.distil.batch import DistilBatch
@@ -24,9 +24,17 @@ from conceptseg.losses.targets import Targets
 from conceptseg.models.prompts import GeometricPrompt
 from conceptseg.models.text.tokenizer import Tokenizer
 
+TRAIN = "train"
 
-def find_images(config: DistilDataConfig) -> tuple[list[Path], list[str]]:
+
+def find_images(
+    config: DistilDataConfig, dataset: ConceptDataset | None = None
+) -> tuple[list[Path], list[str]]:
     """The images and phrases of a labelled dataset (whose labels are not read), or of a folder and a list.
+
+    Args:
+        config: where they lie.
+        dataset: labelled images that are already opened, in place of the source's.
 
     Returns:
         Paths, and phrases without repetition; there may be none.
@@ -36,6 +44,8 @@ def find_images(config: DistilDataConfig) -> tuple[list[Path], list[str]]:
     """
     source = Path(config.source)
     listed = [] if config.phrases is None else _phrases(Path(config.phrases))
+    if dataset is not None:
+        return [image.path for image in dataset], listed or list(dataset.phrases)
     if not source.exists():
         raise DataError(f"{source}: no such folder of images or dataset")
     try:
@@ -45,8 +55,19 @@ def find_images(config: DistilDataConfig) -> tuple[list[Path], list[str]]:
         if not paths:
             raise DataError(f"{source} holds no image and no dataset") from None
         return paths, listed
-    dataset = open_dataset(source, config.split, absent=config.absent)
-    return [image.path for image in dataset], listed or list(dataset.phrases)
+    opened = open_training(config)
+    return [image.path for image in opened], listed or list(opened.phrases)
+
+
+def open_training(config: DistilDataConfig) -> ConceptDataset:
+    """The dataset's split that is learned from: the one that is named, else "train" or the only one.
+
+    Raises:
+        DataError: as `open_dataset`.
+    """
+    splits = find_splits(config.source)
+    split = TRAIN if config.split is None and TRAIN in splits else config.split
+    return open_dataset(config.source, split, absent=config.absent)
 
 
 class ImageBatches:

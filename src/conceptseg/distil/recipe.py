@@ -24,7 +24,7 @@ class DistilDataConfig:
     """Images and phrases, labelled or not."""
 
     source: str = SCENES  # "scenes", a labelled dataset, or (stage 1) a folder of images
-    split: str = "train"  # of a dataset
+    split: str | None = None  # of a dataset; None: "train", or the only one
     phrases: str | None = None  # file with a phrase per line, for a folder of images
     images: int = 8  # per step
     questions: int = 2  # per image: (image, prompt) pairs; phrases in stage 1

@@ -12,11 +12,11 @@ import torch
 
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.data.batch import Batch
-from conceptseg.data.concept_data import ConceptDataset, open_dataset
+from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.data.scene_batches import SceneBatches
 from conceptseg.data.step_batches import StepBatches
 from conceptseg.distil.feature_cache import FeatureCache
-from conceptseg.distil.images import ImageBatches, find_images, square
+from conceptseg.distil.images import ImageBatches, find_images, open_training, square
 from conceptseg.distil.recipe import SCENES, DistilRecipe
 from conceptseg.distil.student import check_same_answers, load_student, make_student
 from conceptseg.distil.tasks import EncoderDistillation, FusionDistillation, LabelledDistillation
@@ -74,7 +74,7 @@ def distil(
         recipe: of the stage.
         out: run folder.
         resume: go on with the run that the folder holds.
-        dataset: labelled images for stages 2 and 3 in place of the recipe's, whose part they are.
+        dataset: images in place of the recipe's, whose part they are.
     """
     for name in ("teacher", "student"):
         if not getattr(recipe, name):
@@ -176,7 +176,7 @@ class DistilJob:
             return SceneBatches(recipe.scenes(), tokenizer, recipe.seed, process, processes)
         resolution = max(teacher.resolution, config.preprocessing.resolution)
         if recipe.stage > 1:
-            dataset = self.dataset or open_dataset(source.source, source.split, absent=source.absent)
+            dataset = self.dataset or open_training(source)
             return ConceptBatches(
                 dataset,
                 tokenizer,
@@ -188,7 +188,7 @@ class DistilJob:
                 process=process,
                 processes=processes,
             )
-        paths, phrases = find_images(source)
+        paths, phrases = find_images(source, self.dataset)
         cache = None
         if source.cache is not None:
             cache = FeatureCache(Path(source.cache), teacher.fingerprint, paths, teacher.resolution)

@@ -46,7 +46,7 @@ def judging_data(
         DataError, OptionError: as `open_dataset`.
     """
     _check_limit(limit)
-    if _is_scenes(data):
+    if is_scenes(data):
         with tempfile.TemporaryDirectory(prefix="conceptseg-") as folder:
             yield _scenes(folder, split or "held_out", limit or 100, seed)
         return
@@ -74,7 +74,7 @@ def fitting_data(
     """
     _check_limit(fit_limit)
     _check_limit(judge_limit)
-    if _is_scenes(data):
+    if is_scenes(data):
         with tempfile.TemporaryDirectory(prefix="conceptseg-") as folder:
             fit = _scenes(folder, TRAIN, fit_limit or 100, seed)
             yield FitAndJudge(fit, _scenes(folder, "held_out", judge_limit or 100, seed))
@@ -90,7 +90,8 @@ def fitting_data(
     yield FitAndJudge(_first(parts.fit, fit_limit), _first(parts.judge, judge_limit))
 
 
-def _is_scenes(data: str | os.PathLike[str]) -> bool:
+def is_scenes(data: str | os.PathLike[str]) -> bool:
+    """Whether scenes are to be drawn; a folder of that name is that folder."""
     return os.fspath(data) == SCENES and not Path(data).exists()
 
 

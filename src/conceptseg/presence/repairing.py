@@ -35,7 +35,7 @@ from conceptseg.postprocess import presence_probability
 from conceptseg.presence.calibration import Matching, fit_to_labels, fit_to_teacher
 from conceptseg.presence.finetuning import PresenceJob, PresenceRecipe
 from conceptseg.presence.judging import Judgement, judge, judgement_table
-from conceptseg.presence.labelled import SCENES, fitting_data
+from conceptseg.presence.labelled import fitting_data, is_scenes
 from conceptseg.presence.observe import observe
 from conceptseg.segmenter import Segmenter, load
 from conceptseg.train.job import run_job
@@ -98,8 +98,8 @@ class Repair:
         calibration: of the repaired model.
         presence_mode: of the repaired model.
         judgements: "teacher" (where one was given), "before" and "after".
-        spent: `seconds`, `images`, `pairs` and `labels` that were fitted on; labels are pairs whose presence
-            was looked at.
+        spent: `seconds`, `cpu_seconds` of this process, `images`, `pairs` and `labels` that were fitted on;
+            labels are pairs whose presence was looked at.
     """
 
     folder: Path
@@ -156,9 +156,7 @@ def repair(
         judgements = {} if teacher is None else {"teacher": judge(teacher, parts.judge, options.threshold)}
         judgements["before"] = judge(before, parts.judge, options.threshold)
         say(f"repairing: {method}")
-        began = time.perf_counter()
-        spent = _METHODS[method](Path(model), before, teacher, str(data), parts.fit, folder, options)
-        spent = {"seconds": round(time.perf_counter() - began, 1), **spent}
+        spent = write_repaired(Path(model), before, teacher, method, data, parts.fit, folder, options)
         say("judging the repaired model")
         after = load(folder, device=options.device, dtype=options.dtype)
         judgements["after"] = judge(after, parts.judge, options.threshold)
@@ -166,6 +164,40 @@ def repair(
         found = Repair(folder, method, config.presence_calibration, config.presence_mode, judgements, spent)
         _write(found, parts.judge)
     return found
+
+
+def write_repaired(
+    path: Path,
+    model: Segmenter,
+    teacher: Segmenter | None,
+    method: Method,
+    data: str | os.PathLike[str],
+    fit: ConceptDataset,
+    folder: Path,
+    options: RepairOptions,
+) -> dict[str, float]:
+    """Repair without judging.
+
+    Args:
+        path: of the model.
+        model: the same, loaded.
+        teacher: the one that the options name, loaded.
+        method: of the four.
+        data: what `fit` is a part of.
+        fit: images to fit on.
+        folder: of the repaired model.
+        options: see `RepairOptions`.
+
+    Returns:
+        What it cost, as `Repair.spent`.
+    """
+    began, processor = time.perf_counter(), time.process_time()
+    spent = _METHODS[method](path, model, teacher, str(data), fit, folder, options)
+    return {
+        "seconds": round(time.perf_counter() - began, 1),
+        "cpu_seconds": round(time.process_time() - processor, 1),
+        **spent,
+    }
 
 
 def _check(method: str, options: RepairOptions, folder: Path) -> None:
@@ -235,7 +267,7 @@ def _finetune(
     said = {"model": str(path), "data": data, "images_used": len(fit), "seed": options.seed}
     recipe = read_recipe(PresenceRecipe, "presence", _overrides(said, options, None))
     job = PresenceJob(recipe, RunFolder(folder / RUN), fit)
-    run_job(job, options.resume)
+    run_job(job, options.resume and job.folder.recipe_path.is_file())
     assert job.trained is not None  # `finish` has been called
     # What was fitted to the head before says nothing about the one that was trained.
     config = dataclasses.replace(
@@ -264,12 +296,12 @@ def _distil(
         run = folder / RUN / f"stage-{stage}"
         if not (run / "model").is_dir():
             resume = options.resume and (run / "recipe.yaml").is_file()
-            distil(recipe, run, resume, None if source == SCENES and not Path(SCENES).exists() else fit)
+            distil(recipe, run, resume, dataset=None if is_scenes(source) else fit)
         student = str(run / "model")
     for name in FILES:
         with replacing(folder / name) as draft:
             shutil.copyfile(Path(student) / name, draft)
-    drawn = source == SCENES
+    drawn = is_scenes(source)
     images = recipe.steps * recipe.data.images * len(stages) if drawn else len(fit)
     pairs = images * recipe.data.questions if drawn else sum(_pairs(fit))
     return {"images": images, "pairs": pairs, "labels": 0 if options.labels == "none" else pairs}
@@ -322,7 +354,8 @@ def _write(found: Repair, judged: ConceptDataset) -> None:
     parts = [
         f"# Presence repair: {found.method}",
         f"Presence is read as {found.presence_mode}, scale {found.calibration.scale:.4g}, offset "
-        f"{found.calibration.offset:.4g}. {spent['seconds']:g} seconds; {spent['images']:,g} images, "
+        f"{found.calibration.offset:.4g}. {spent['seconds']:g} seconds ({spent['cpu_seconds']:g} of "
+        f"processor time); {spent['images']:,g} images, "
         f"{spent['pairs']:,g} (image, phrase) pairs, of which the labels of {spent['labels']:,g} were read.",
         judgement_table(found.judgements),
         f"Judged on {len(judged):,} other images of {judged.name}, {judged.split}. cgF1, pmF1 and shares "

@@ -1,0 +1,329 @@
+"""The study: a teacher, its student after stage 1, and each repair of it, over several seeds.
+
+    FOLDER/study.yaml                     what was asked for
+    FOLDER/teacher.json                   the teacher, judged
+    FOLDER/seed-0/stage-1/                run folder of stage 1; its model is what is repaired
+    FOLDER/seed-0/diagnosis/              of that student against its teacher
+    FOLDER/seed-0/stage-1.json            that student, judged
+    FOLDER/seed-0/NAME/, NAME.json        each repair: a model folder, and what it is worth and cost
+    FOLDER/study.json, report.md, *.png   all of it
+
+Every finished part is kept, and a study that was stopped goes on with the part that it was in. All seeds are
+judged on the same images; what is fitted on differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch.utils.flop_counter import FlopCounterMode
+
+from conceptseg.checkpoints.atomic_write import write_text
+from conceptseg.data.concept_data import ConceptDataset
+from conceptseg.distil.recipe import DistilRecipe
+from conceptseg.distil.run import distil
+from conceptseg.errors import ConfigError, TrainingError
+from conceptseg.models.config import config_from_dict
+from conceptseg.presence.diagnosis import diagnose
+from conceptseg.presence.judging import Judgement, judge
+from conceptseg.presence.labelled import fitting_data, is_scenes
+from conceptseg.presence.repairing import REPAIR, RepairOptions, write_repaired
+from conceptseg.presence.study_report import StudyPart, write_study
+from conceptseg.segmenter import Segmenter, load
+from conceptseg.train.recipe_file import read_recipe, recipe_values
+from conceptseg.train.run_config import check
+
+RECIPE = "study.yaml"
+
+
+@dataclass(frozen=True)
+class RepairChoice:
+    """One line of the study's table."""
+
+    name: str = ""  # of its folder, and in the table
+    method: str = "calibrate"
+    labels: str = "all"
+    offset_only: bool = False
+    matching: str = "ranks"
+    overrides: tuple[str, ...] = ()  # of the method's recipe: "steps=100", of one stage "2.steps=100"
+
+    def __post_init__(self) -> None:
+        plain = bool(self.name) and not set("/\\.") & set(self.name)
+        check(plain and self.name != "stage-1", "repairs.name", self.name, "fit to be the name of a folder")
+
+
+@dataclass(frozen=True)
+class StudyRecipe:
+    """What a study does; `presence-study` is the packaged one."""
+
+    name: str = "presence-study"
+    task: str = "presence-study"
+    teacher: str = "nano"
+    student: str = "nano-student"
+    stage_1: tuple[str, ...] = ()  # overrides of the recipe distil-1
+    seeds: tuple[int, ...] = (0, 1, 2)
+    data: str = "scenes"
+    fit_images: int = 200
+    judge_images: int = 100
+    phrases: int | None = 4  # of each kind and image, in the diagnosis
+    threshold: float = 0.5
+    repairs: tuple[RepairChoice, ...] = field(default_factory=tuple)
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        check(bool(self.seeds), "seeds", list(self.seeds), "at least one")
+        names = [choice.name for choice in self.repairs]
+        check(len(set(names)) == len(names), "repairs", names, "of different names")
+        for name in ("fit_images", "judge_images"):
+            check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+
+
+def read_study(source: str | Path, overrides: list[str] | None = None) -> StudyRecipe:
+    """Read a study's recipe.
+
+    Raises:
+        ConfigError: unknown name, unknown key, or a value of the wrong type.
+    """
+    values = recipe_values(source, overrides)
+    choices = values.pop("repairs", [])
+    if not isinstance(choices, list):
+        raise ConfigError("recipe.repairs must be a list")
+    recipe = config_from_dict(StudyRecipe, values, "recipe")
+    repairs = [config_from_dict(RepairChoice, it, f"recipe.repairs[{i}]") for i, it in enumerate(choices)]
+    return dataclasses.replace(recipe, repairs=tuple(repairs))
+
+
+def run_study(
+    recipe: StudyRecipe,
+    out: str | Path,
+    resume: bool = False,
+    minutes: float | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Run what is not done yet, and write the report.
+
+    Args:
+        recipe: see `StudyRecipe`.
+        out: folder of the study.
+        resume: go on with the one that the folder holds; with none, begin it.
+        minutes: stop after so long, in the middle of a training if need be; None: run to the end.
+        progress: told what is being done.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        TrainingError: the folder holds another study.
+        KeyboardInterrupt: stopped, by the clock or by the user; everything so far is kept and reported.
+    """
+    folder = Path(out)
+    _begin(recipe, folder, resume)
+    study = Study(recipe, folder, progress or (lambda what: None))
+    with _budget(minutes):
+        try:
+            study.run()
+        except KeyboardInterrupt:
+            study.report()
+            raise KeyboardInterrupt(f"stopped; {folder} holds what is done, go on with --resume") from None
+    return study.report()
+
+
+class Study:
+    """One study in its folder."""
+
+    def __init__(self, recipe: StudyRecipe, folder: Path, say: Callable[[str], None]) -> None:
+        self.recipe, self.folder, self._say = recipe, folder, say
+        self._teacher: Segmenter | None = None
+
+    def run(self) -> None:
+        with self._data(self.recipe.seeds[0]) as (_, judging):
+            if not (self.folder / "teacher.json").is_file():
+                self._say("judging the teacher")
+                self._save("teacher", self._judged(self.teacher, judging))
+        for seed in self.recipe.seeds:
+            with self._data(seed) as (fit, judging):
+                self._stage_1(seed, fit, judging)
+                for choice in self.recipe.repairs:
+                    self._repair(seed, choice, fit, judging)
+
+    @property
+    def teacher(self) -> Segmenter:
+        if self._teacher is None:
+            self._teacher = self._load(self.recipe.teacher)
+        return self._teacher
+
+    def parts(self) -> list[StudyPart]:
+        """What is done so far, in the order of the table."""
+        names = ["teacher", *(f"seed-{seed}/stage-1" for seed in self.recipe.seeds)]
+        names += [f"seed-{seed}/{it.name}" for it in self.recipe.repairs for seed in self.recipe.seeds]
+        found = []
+        for name in names:
+            file = self.folder / f"{name}.json"
+            if file.is_file():
+                values = json.loads(file.read_text(encoding="utf-8"))
+                judgement = Judgement.from_dict(values["judgement"])
+                found.append(StudyPart(name.split("/")[-1], judgement, values["spent"], values["model"]))
+        return found
+
+    def report(self) -> Path:
+        diagnoses = [self.folder / f"seed-{seed}" / "diagnosis" for seed in self.recipe.seeds]
+        return write_study(
+            self.folder,
+            dataclasses.asdict(self.recipe),
+            self.parts(),
+            [path for path in diagnoses if (path / "diagnosis.json").is_file()],
+        )
+
+    def _stage_1(self, seed: int, fit: ConceptDataset, judging: ConceptDataset) -> None:
+        place, recipe = self.folder / f"seed-{seed}", self.recipe
+        run = place / "stage-1"
+        said = {"teacher": recipe.teacher, "student": recipe.student, "stage": 1, "seed": seed}
+        lines = [f"{key}={json.dumps(value)}" for key, value in {**said, "data.source": recipe.data}.items()]
+        spent = {"seconds": 0.0}
+        if not (run / "model" / "config.json").is_file():
+            self._say(f"seed {seed}: distilling encoders")
+            began = time.perf_counter()
+            chosen = read_recipe(DistilRecipe, "distil-1", [*lines, *recipe.stage_1])
+            drawn = is_scenes(recipe.data)
+            distil(chosen, run, (run / "recipe.yaml").is_file(), dataset=None if drawn else fit)
+            spent = {"seconds": round(time.perf_counter() - began, 1)}
+        if (place / "stage-1.json").is_file():
+            return
+        student = self._load(run / "model")
+        self._say(f"seed {seed}: diagnosing and judging the student")
+        options: dict[str, Any] = {"threshold": recipe.threshold, "phrases": recipe.phrases}
+        diagnose(student, judging, self.teacher, **options).save(place / "diagnosis")
+        self._save(f"seed-{seed}/stage-1", self._judged(student, judging, spent))
+
+    def _repair(self, seed: int, choice: RepairChoice, fit: ConceptDataset, judging: ConceptDataset) -> None:
+        place, name = self.folder / f"seed-{seed}", f"seed-{seed}/{choice.name}"
+        if (self.folder / f"{name}.json").is_file():
+            return
+        self._say(f"seed {seed}: {choice.name}")
+        path, folder = place / "stage-1" / "model", place / choice.name
+        going_on = (folder / "run").is_dir()
+        if folder.exists() and not going_on:
+            shutil.rmtree(folder)  # seconds of work, cut off in the middle
+        options = RepairOptions(
+            teacher=self.recipe.teacher,
+            labels=choice.labels,  # type: ignore[arg-type]  # checked there
+            offset_only=choice.offset_only,
+            matching=choice.matching,  # type: ignore[arg-type]
+            threshold=self.recipe.threshold,
+            overrides=choice.overrides,
+            resume=going_on,
+            seed=seed,
+        )
+        spent = write_repaired(
+            path,
+            self._load(path),
+            self.teacher,
+            choice.method,  # type: ignore[arg-type]
+            self.recipe.data,
+            fit,
+            folder,
+            options,
+        )
+        write_text(folder / REPAIR, json.dumps({"method": choice.method, "spent": spent}, indent=2) + "\n")
+        self._save(name, self._judged(self._load(folder), judging, spent))
+
+    def _judged(
+        self, model: Segmenter, judging: ConceptDataset, spent: dict[str, float] | None = None
+    ) -> dict[str, Any]:
+        judgement = judge(model, judging, self.recipe.threshold)
+        return {"judgement": judgement.to_dict(), "spent": spent or {}, "model": describe_model(model)}
+
+    def _save(self, name: str, values: dict[str, Any]) -> None:
+        write_text(self.folder / f"{name}.json", json.dumps(values, indent=2) + "\n")
+
+    def _load(self, name: str | Path) -> Segmenter:
+        return load(name, device=self.recipe.device, dtype=self.recipe.dtype)
+
+    @contextmanager
+    def _data(self, seed: int) -> Iterator[tuple[ConceptDataset, ConceptDataset]]:
+        """Images to fit on, which differ from seed to seed, and those that judge, which do not."""
+        recipe = self.recipe
+        with (
+            fitting_data(recipe.data, recipe.fit_images, 1, seed) as fitting,
+            fitting_data(recipe.data, 1, recipe.judge_images, 0) as judging,
+        ):
+            yield fitting.fit, judging.judge
+
+
+def describe_model(model: Segmenter) -> dict[str, float | int | str]:
+    """Size and compute of one image with one phrase."""
+    detector, side = model.detector, model.resolution
+    pixels = torch.zeros(1, 3, side, side, device=model.device)
+    ids = model.tokenizer(["visual"]).to(model.device)
+    trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+    for parameter in trained:  # the counter follows gradients, and stumbles over those that nothing asks for
+        parameter.requires_grad_(False)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        detector(pixels, ids)
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    return {
+        "parameters": sum(parameter.numel() for parameter in detector.parameters()),
+        "gigaflops": round(counter.get_total_flops() / 1e9, 3),
+        "resolution": side,
+    }
+
+
+def _begin(recipe: StudyRecipe, folder: Path, resume: bool) -> None:
+    wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    file = folder / RECIPE
+    if file.is_file():
+        if not resume:
+            raise TrainingError(f"{folder} already holds a study; go on with --resume or give another --out")
+        if yaml.safe_load(file.read_text(encoding="utf-8")) != wanted:
+            raise TrainingError(f"{folder} was begun with another recipe; resume with the one in {file}")
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise TrainingError(f"{folder} is not empty and holds no study; give another --out")
+    write_text(file, yaml.safe_dump(wanted, sort_keys=False))
+
+
+@contextmanager
+def _budget(minutes: float | None) -> Iterator[None]:
+    """Ask this process to stop when the time is over, as Ctrl-C or a scheduler would.
+
+    Raises:
+        KeyboardInterrupt: outside training, where it comes at once; training finishes its step first.
+    """
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    timer = None if minutes is None else threading.Timer(60 * minutes, stop)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread, which alone gets signals
+        yield
+        return
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,130 @@
+"""The study at a tiny scale: every part once, in one table, and on again after it was stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conceptseg.errors import ConfigError, TrainingError
+from conceptseg.presence.study import StudyRecipe, read_study, run_study
+from conceptseg.train.run_folder import RunFolder
+from tests.evaluation.scripted import write_coco
+
+LEFT, RIGHT = [0, 0, 40, 48], [24, 0, 64, 48]
+SMALL = "data.images=2, data.questions=1, data.workers=0, data.render_size=64, validation_batches=0"
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(RunFolder, "draw_losses", lambda self: None)
+    yield
+
+
+@pytest.fixture
+def recipe(tiny_model_folder: Path, tmp_path: Path) -> Path:
+    """A recipe file: the tiny model and a smaller student, three repairs, two seeds."""
+    images = {f"{n:02}.png": ({"coin": [LEFT]} if n // 2 % 2 else {"star": [LEFT, RIGHT]}) for n in range(12)}
+    data = write_coco(tmp_path / "data", images)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(
+        f"""
+name: tiny-study
+teacher: {tiny_model_folder}
+student: nano-student
+data: {data}
+seeds: [0, 1]
+fit_images: 6
+judge_images: 2
+threshold: 0.1
+stage_1: [steps=2, {SMALL},
+  "architecture.vision={{stem_width: 4, widths: [4, 8, 12, 16], blocks: [1, 1, 1, 1], pyramid_width: 32}}",
+  "architecture.text={{width: 16, depth: 1, heads: 2, mlp_width: 16}}"]
+repairs:
+  - {{name: ignore, method: ignore}}
+  - {{name: calibrate-no-labels, method: calibrate, labels: none}}
+  - {{name: distil-2, method: distil, labels: none, overrides: [steps=2, {SMALL}]}}
+"""
+    )
+    return file
+
+
+def parts(folder: Path) -> list[str]:
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("seed-*/*.json")]
+    return sorted([*names, *(["teacher"] if (folder / "teacher.json").is_file() else [])])
+
+
+def test_a_study_that_is_stopped_goes_on_and_ends_in_one_table(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    chosen = read_study(recipe)
+    said: list[str] = []
+
+    def stop_at_the_distillation(what: str) -> None:
+        if what == "seed 1: distil-2":
+            raise KeyboardInterrupt
+        said.append(what)
+
+    with pytest.raises(KeyboardInterrupt, match="go on with --resume"):
+        run_study(chosen, out, progress=stop_at_the_distillation)
+    assert (out / "report.md").is_file()  # of what was done
+    with pytest.raises(TrainingError, match="already holds a study"):
+        run_study(chosen, out)
+    again: list[str] = []
+    report = run_study(chosen, out, resume=True, progress=again.append).read_text()
+    assert again == ["seed 1: distil-2"]
+    names = [f"seed-{seed}/{name}" for seed in (0, 1)
+             for name in ("calibrate-no-labels", "distil-2", "ignore", "stage-1")]  # fmt: skip
+    assert parts(out) == [*names, "teacher"]
+    for row in ("| teacher |", "| stage-1 |", "| ignore |", "| calibrate-no-labels |", "| distil-2 |"):
+        assert row in report
+    assert "reported of the full model" in report and "fusion memory" in report and "GFLOP" in report
+    values = json.loads((out / "study.json").read_text())
+    assert values["summary"]["distil-2"]["seeds"] == 2
+    assert values["summary"]["ignore"]["labels"] == 0
+    assert (out / "cost.png").stat().st_size > 1000
+    assert (out / "seed-1" / "diagnosis" / "report.md").is_file()
+
+
+def test_the_clock_stops_a_study_and_keeps_what_is_done(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt, match="holds what is done"):
+        run_study(read_study(recipe), tmp_path / "study", minutes=0.001)
+    assert (tmp_path / "study" / "study.yaml").is_file()
+
+
+def test_the_packaged_study_covers_all_four_repairs_with_three_seeds() -> None:
+    study = read_study("presence-study")
+    assert {choice.method for choice in study.repairs} == {"ignore", "calibrate", "finetune", "distil"}
+    assert len(study.seeds) == 3
+    assert study.fit_images <= 200
+
+
+def test_another_recipe_does_not_go_on_in_the_same_folder(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_study(read_study(recipe), tmp_path / "study", minutes=0.001)
+    with pytest.raises(TrainingError, match="another recipe"):
+        run_study(read_study(recipe, ["judge_images=3"]), tmp_path / "study", resume=True)
+    with pytest.raises(TrainingError, match="holds no study"):
+        run_study(read_study(recipe), tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("seeds=[]", "seeds is"),
+        ("repairs=3", "must be a list"),
+        ("repairs=[{name: stage-1}]", "repairs.name is 'stage-1'"),
+        ("repairs=[{name: a}, {name: a}]", "of different names"),
+        ("repairs=[{nam: a}]", "unknown key 'nam'"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read_study("presence-study", [override])
+
+
+def test_an_unnamed_repair_is_refused() -> None:
+    assert StudyRecipe().repairs == ()
+    with pytest.raises(ConfigError, match="repairs.name"):
+        read_study("presence-study", ["repairs=[{method: ignore}]"])
