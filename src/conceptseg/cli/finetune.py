@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "conceptseg finetune my-data --out runs/mine",
             "conceptseg finetune my-data --model sam3.pt --only heads --epochs 10 --out runs/mine",
+            "conceptseg finetune my-data --model sam3.pt --only heads --lora 16 --out runs/mine",
         )
     )(finetune)
 
@@ -47,6 +48,12 @@ def finetune(
     only: Annotated[
         Part | None,
         typer.Option(help="Parts to train; all of a small network, the heads of a large one if not given."),
+    ] = None,
+    lora: Annotated[
+        int | None,
+        typer.Option(
+            metavar="RANK", help="Tune attention by low rank, for a model too large to train whole: 8 to 64."
+        ),
     ] = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side of the model's square; from the objects' size if not given.")
@@ -72,7 +79,7 @@ def finetune(
             epochs=epochs,
             only=only.value if only else None,
             resolution=resolution,
-            overrides=overrides or [],
+            overrides=[*(overrides or []), *([] if lora is None else [f"lora.rank={lora}"])],
             resume=resume,
         )
     except KeyboardInterrupt as stop:
