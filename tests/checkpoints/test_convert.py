@@ -12,7 +12,7 @@ from torch import Tensor
 
 from conceptseg.checkpoints.convert import convert
 from conceptseg.checkpoints.efficientsam3 import efficientsam3_table
-from conceptseg.checkpoints.folder import load_model_folder, read_config, save_model_folder
+from conceptseg.checkpoints.folder import load_model_folder, read_config, save_model_folder, write_config
 from conceptseg.checkpoints.loaders import load_checkpoint, open_checkpoint
 from conceptseg.errors import CheckpointError, OptionError
 from conceptseg.models.build import build_detector
@@ -135,6 +135,19 @@ def test_what_would_come_back_otherwise_is_refused(
     save_model_folder(tmp_path / "own", build_detector(config), tokenizer, ModelConfig(architecture=config))
     with pytest.raises(CheckpointError, match=message):
         convert(open_checkpoint(tmp_path / "own"), tmp_path / "to", to)  # type: ignore[arg-type]
+
+
+def test_a_way_to_read_presence_that_other_programs_do_not_have_is_said_to_be_left_out(
+    tmp_path: Path,
+) -> None:
+    write_tokenizer(tmp_path)
+    torch.save(official_state(), tmp_path / "sam3.pt")
+    convert(open_checkpoint(tmp_path / "sam3.pt"), tmp_path / "own")
+    config = dataclasses.replace(read_config(tmp_path / "own" / "config.json"), presence_mode="ignore")
+    write_config(tmp_path / "own" / "config.json", config)
+    for to in ("hf", "official"):
+        done = convert(open_checkpoint(tmp_path / "own"), tmp_path / to, to)  # type: ignore[arg-type]
+        assert "presence_mode 'ignore'" in done.lost
 
 
 def test_an_unknown_format_is_an_error(tmp_path: Path, tiny_model_folder: Path) -> None:

@@ -3,6 +3,9 @@
 Not there: the point projections of the exemplar encoder, which `transformers` dropped; they become zeros, so
 that a point is no more than its label. The tracker that lies beside the detector in the released video files
 is left alone.
+
+Some rules read like those of `official.py`, because both name one network. They stay apart: each table says
+what another program writes, and changes when that program does.
 """
 
 from __future__ import annotations
