@@ -49,8 +49,8 @@ def train_and_judge(
     where = f"{os.fspath(data)}: the split {chosen}"
     if not len(whole):
         raise DataError(f"{where} has no image to train on")
-    if not whole.phrases:
-        raise DataError(f"{where} has no phrase: none of its images shows a named object")
+    if not any(image.phrases for image in whole):
+        raise DataError(f"{where} has nothing to learn from: none of its images shows a named object")
     judges = [name for name in (HELD_OUT if held_out is None else (held_out,)) if name != chosen]
     if held_out is not None and not judges:
         raise DataError(f"{where} cannot be trained on and judge as well; choose two splits")
@@ -62,11 +62,13 @@ def train_and_judge(
         return TrainAndJudge(whole, judge.part(range(min(most, len(judge)))), held_back=False)
     if len(whole) < 2:
         raise DataError(f"{where} has one image and there is no other split: one image cannot also judge")
-    order = np.random.default_rng((seed, 32452843)).permutation(len(whole))
+    order = np.random.default_rng((seed, 32452843)).permutation(len(whole)).tolist()
+    # An image that shows nothing cannot judge alone.
+    order.insert(0, order.pop(next(i for i, number in enumerate(order) if whole[number].phrases)))
     count = min(max(1, round(HELD_BACK * len(whole))), most)
     return TrainAndJudge(
-        whole.part(sorted(int(i) for i in order[count:])),
-        whole.part(sorted(int(i) for i in order[:count])),
+        whole.part(sorted(order[count:])),
+        whole.part(sorted(order[:count])),
         held_back=True,
     )
 

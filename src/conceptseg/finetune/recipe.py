@@ -38,24 +38,27 @@ class FinetuneRecipe(RunConfig):
     only: Only | None = None  # which parts train; null: all of a small network, the heads of a large one
     resolution: int | None = None  # side in pixels; null: chosen so that the data's objects can be seen
     window_resolution: int | None = None  # likewise of steps that see windows; null: the model's own
+    queries: int | None = None  # that look for objects; null: more than the model has where images are dense
+    query_side: float | None = (
+        None  # of the new ones' boxes, a share of the image; null: of the data's objects
+    )
     epochs: float | None = None  # passes through the data; null: see `settle`
     step_count: int | None = None  # steps; null: from `epochs`
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: DetectionLossConfig = field(default_factory=DetectionLossConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     one_to_many: bool = False  # train the auxiliary queries too: half as much time again
-    looks: int = 8  # at held-out images in the run, when `validate_every` is left to the data
+    looks: int | None = 8  # at held-out images in the whole run; null: every `validate_every` steps
     held_out_images: int = 100  # of these, at most so many
     scenes: int = 60  # on which the report says what was forgotten; 0: none
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "above 0")
-        for name in ("step_count", "resolution", "window_resolution"):
+        for name in ("step_count", "resolution", "window_resolution", "queries", "looks"):
             value = getattr(self, name)
             check(value is None or value >= 1, name, value, "1 or more")
-        for name in ("looks", "held_out_images"):
-            check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        check(self.held_out_images >= 1, "held_out_images", self.held_out_images, "1 or more")
         check(self.only is None or self.only in PARTS, "only", self.only, f"one of {', '.join(PARTS)}")
         check(self.scenes >= 0, "scenes", self.scenes, "0 or more")
         if self.epochs is not None and self.step_count is not None:

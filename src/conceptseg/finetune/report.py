@@ -127,7 +127,8 @@ def draw_progress(lines: Sequence[dict[str, Any]], path: Path) -> bool:
                 axes.plot(steps, [line[name] for line in looks], "o-", markersize=3, label=name)
         axes.set(xlabel="step", ylim=(0, 1.02))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        if axes.lines:
+            axes.legend(fontsize=8)
     left.set_title("held-out images", fontsize=10)
     right.set_title("held-out images", fontsize=10)
     with replacing(path) as draft:

@@ -19,11 +19,13 @@ from conceptseg.finetune.batches import ConceptBatches
 from conceptseg.finetune.judge import Comparison, calibrated, compare, uncalibrated
 from conceptseg.finetune.look import DatasetValidation, at_resolution
 from conceptseg.finetune.parts import TrainAndJudge, train_and_judge
+from conceptseg.finetune.queries import with_more_queries
 from conceptseg.finetune.recipe import FinetuneRecipe, Only
 from conceptseg.finetune.report import REPORT, write_report
 from conceptseg.finetune.settle import settle
 from conceptseg.hub import find_model
 from conceptseg.losses.detection import DetectionLoss
+from conceptseg.models.config import ModelConfig
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.extra import require_training_packages
 from conceptseg.train.job import Work, run_job
@@ -149,16 +151,17 @@ class FinetuneJob:
     def build(self, process: int, processes: int) -> Work:
         recipe = self.recipe
         detector, tokenizer, config = self.model
-        assert recipe.resolution is not None
-        config = at_resolution(config, recipe.resolution)
-        task = FinetuneTask(detector, DetectionLoss(recipe.loss), config.preprocessing, recipe.weights)
+        assert recipe.queries is not None and recipe.query_side is not None
+        detector = with_more_queries(detector, recipe.queries, recipe.query_side)
+        config = self._tuned_config()
+        task = DetectionTask(detector, DetectionLoss(recipe.loss), config.preprocessing, recipe.weights)
         task.use_one_to_many(recipe.one_to_many)
         data = ConceptBatches(
             self.parts.train,
             tokenizer,
             recipe.batch,
             steps=recipe.steps,
-            resolution=recipe.resolution,
+            resolution=config.preprocessing.resolution,
             window_resolution=recipe.window_resolution,
             turns=bool(recipe.batch.augment.turns),
             seed=recipe.seed,
@@ -175,8 +178,7 @@ class FinetuneJob:
         merge_lora(task.detector)
         _, tokenizer, config = self.model
         recipe, judge = self.recipe, self.parts.judge
-        assert recipe.resolution is not None
-        tuned = uncalibrated(at_resolution(config, recipe.resolution))
+        tuned = uncalibrated(self._tuned_config())
         after, result = calibrated(Segmenter(task.detector, tokenizer, tuned), judge)
         before = Segmenter(*load_checkpoint(find_model(recipe.model)), device=after.device)
         found = compare(before, after, result, judge, recipe.scenes)
@@ -200,6 +202,12 @@ class FinetuneJob:
         self.comparison = found
         write_report(self.folder, recipe, found, (before, after), judge, sum(os.times()[:4]))
 
-
-class FinetuneTask(DetectionTask):
-    """Find what the prompt names, in data of one's own."""
+    def _tuned_config(self) -> ModelConfig:
+        """Of the model that is trained: the start's, with the recipe's square and queries."""
+        config = self.model[2]
+        assert self.recipe.resolution is not None and self.recipe.queries is not None
+        queries = max(config.architecture.decoder.queries, self.recipe.queries)
+        decoder = dataclasses.replace(config.architecture.decoder, queries=queries)
+        architecture = dataclasses.replace(config.architecture, decoder=decoder)
+        config = dataclasses.replace(config, architecture=architecture)
+        return at_resolution(config, self.recipe.resolution)
