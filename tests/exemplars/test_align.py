@@ -112,12 +112,12 @@ def test_a_labelled_dataset_can_be_the_pool(align_recipe, tiny_segmenter, tmp_pa
     model = train_recipe(align_recipe(pool=pool, train_steps=2), out=tmp_path / "run")
     assert changed_parts(tiny_segmenter.detector, load_model_folder(model)[0]) == {"exemplar_encoder"}
     with pytest.raises(DataError, match="no split"):
-        draw_pool(PoolConfig(dataset=str(tmp_path / "data"), split="test", scenes=8), 0)
+        draw_pool(PoolConfig(dataset=str(tmp_path / "data"), split="test", scenes=8))
 
 
 def test_a_pools_batch_depends_on_seed_and_step_alone(tiny_segmenter) -> None:
     config = PoolConfig(scenes=8, resolution=64, render_size=64, pairs=2, mask_size=16)
-    scenes = draw_pool(config, 3)
+    scenes = draw_pool(config)
     levels = encode_pool(
         tiny_segmenter.detector, scenes, 64, tiny_segmenter.config.preprocessing, torch.float32
     )

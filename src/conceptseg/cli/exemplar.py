@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from conceptseg.cli.concepts import CONCEPT_ENDING, parse_concepts, pool_concepts
-from conceptseg.cli.console import print_table, print_written, progress_bar
+from conceptseg.cli.console import print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples, show_help
+from conceptseg.cli.interrupted import Interrupted
 from conceptseg.cli.output_folder import check_output_folder
 from conceptseg.errors import PromptError
 
@@ -28,6 +29,12 @@ def register(app: typer.Typer) -> None:
             "conceptseg exemplar gap --model student --against runs/align/model --data my-data --out gap",
         )
     )(gap)
+    group.command(
+        epilog=examples(
+            "conceptseg exemplar study --recipe exemplar-study --out study",
+            "conceptseg exemplar study --recipe exemplar-study seeds=[0] --out study --resume",
+        )
+    )(study)
     group.command(
         epilog=examples(
             "conceptseg exemplar save a.jpg:40,12,90,80 b.jpg:10,10,60,70 --to widget.concept.safetensors",
@@ -100,6 +107,37 @@ def gap(
         headings, rows = gap_table(measured[0], beside)
         print_table(headings, rows, numbers=headings[1:])
     print_written(f"wrote {out / JSON} and {report}", as_json=as_json)
+
+
+def study(
+    recipe: Annotated[
+        str, typer.Option(metavar="R", help="Name of a packaged recipe, or the path of a YAML file.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the runs and the report go.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Entries of the recipe to change.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the study in --out stopped.")] = False,
+) -> None:
+    """Train exemplar encoders and alignment losses side by side, and compare them.
+
+    The vision encoder is frozen and its features are kept. The report is written anew after every run.
+    """
+    check_output_folder(out)
+
+    from conceptseg.exemplars.study import run_study
+    from conceptseg.exemplars.study_recipe import load_study_recipe
+
+    chosen = load_study_recipe(recipe, overrides)
+    try:
+        report = run_study(chosen, out, resume, _say_done)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(str(stop) or "interrupted; go on with --resume") from stop
+    print(f"wrote {report}")
+
+
+def _say_done(done: int, wanted: int) -> None:
+    print_note(f"{done} of {wanted} runs are measured")
 
 
 def save(

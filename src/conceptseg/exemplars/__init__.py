@@ -9,11 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from conceptseg.exemplars.explanation import Explanation, explain
     from conceptseg.exemplars.gap import Gap, measure_gap
 
-__all__ = ["Gap", "measure_gap"]
+__all__ = ["Explanation", "Gap", "explain", "measure_gap"]
 
-_HOMES = {"Gap": "gap", "measure_gap": "gap"}
+_HOMES = {"Explanation": "explanation", "Gap": "gap", "explain": "explanation", "measure_gap": "gap"}
 
 
 def __getattr__(name: str) -> Any:

@@ -49,12 +49,32 @@ def train_recipe(
     return job.folder.model_path
 
 
+@dataclass(frozen=True)
+class KeptPool:
+    """The pictures of a recipe's pool, and their features where they are kept."""
+
+    scenes: list[Scene]
+    levels: tuple[torch.Tensor, ...] | None
+
+
+def keep_pool(recipe: AlignRecipe, detector: Detector, config: ModelConfig) -> KeptPool:
+    """Draw the pictures and, where the recipe says so, encode them."""
+    scenes = draw_pool(recipe.pool)
+    if not recipe.keep_features:
+        return KeptPool(scenes, None)
+    dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+    return KeptPool(
+        scenes, encode_pool(detector, scenes, recipe.pool.resolution, config.preprocessing, dtype)
+    )
+
+
 @dataclass
 class AlignJob:
     """One alignment."""
 
     recipe: AlignRecipe
     folder: RunFolder
+    kept: KeptPool | None = None  # pictures and features that several runs share; None: made for this run
 
     def prepare(self) -> None:
         """Check that the model loads and the resolution fits; the tokenizer stays the model's own."""
@@ -67,8 +87,8 @@ class AlignJob:
     def build(self, process: int, processes: int) -> Work:
         recipe = self.recipe
         detector, self._tokenizer, self._config = start_model(recipe)
-        scenes = draw_pool(recipe.pool, recipe.seed)
-        levels = self._levels(detector, scenes)
+        pool = self.kept or keep_pool(recipe, detector, self._config)
+        scenes, levels = pool.scenes, pool.levels
         data = PoolBatches(recipe.pool, scenes, self._tokenizer, recipe.seed, recipe.steps, levels, process)
         validate = AlignValidation(recipe, self._tokenizer) if recipe.validation_batches else None
         return Work(align_task(recipe, detector, self._config), data, validate)
@@ -76,14 +96,6 @@ class AlignJob:
     def finish(self, task: Task) -> None:
         dtype = getattr(torch, self.recipe.weights_dtype)
         save_model_folder(self.folder.model_path, task.detector, self._tokenizer, self._config, dtype)
-
-    def _levels(self, detector: Detector, scenes: list[Scene]) -> tuple[torch.Tensor, ...] | None:
-        if not self.recipe.keep_features:
-            return None
-        half = self.recipe.precision == "bf16"
-        dtype = torch.bfloat16 if half else torch.float32
-        preprocessing = self._config.preprocessing
-        return encode_pool(detector, scenes, self.recipe.pool.resolution, preprocessing, dtype)
 
 
 def start_model(recipe: AlignRecipe) -> LoadedModel:
@@ -165,6 +177,6 @@ def held_out_batches(recipe: AlignRecipe, tokenizer: Tokenizer) -> list[Batch]:
     pool = recipe.pool
     if pool.dataset is None:
         pool = dataclasses.replace(pool, scenes=2 * pool.pairs * count)
-    scenes = draw_pool(pool, recipe.seed, "held_out")
-    data = PoolBatches(pool, scenes, tokenizer, recipe.seed + 1, count)
+    scenes = draw_pool(pool, "held_out")
+    data = PoolBatches(pool, scenes, tokenizer, recipe.pool.seed, count)
     return [data[i] for i in range(count)]

@@ -151,12 +151,13 @@ def _shown(value: float, style: str) -> str:
 
 
 def _plain(gap: Gap) -> dict[str, Any]:
-    return {"setup": gap.setup, "figures": _without_nan(gap.figures)}
+    return {"setup": gap.setup, "figures": without_nan(gap.figures)}
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """The same nested values with None for what is not finite, as JSON has it."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

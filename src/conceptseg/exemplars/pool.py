@@ -31,6 +31,7 @@ class PoolConfig:
     """Which pictures, and what is asked of them."""
 
     scenes: int = 512  # procedural scenes, in pairs that share a theme; or images of `dataset`
+    seed: int = 0  # of the pictures; runs of several seeds may share a pool
     dataset: str | None = None  # folder of a labelled dataset; None draws scenes
     split: str = "train"  # of the dataset; looks while training take the held-out one
     resolution: int = 128  # pixels per side that the model sees
@@ -72,7 +73,7 @@ class PooledBatch(Batch):
         return PooledBatch(**{**moved, "levels": levels})
 
 
-def draw_pool(config: PoolConfig, seed: int, split: str = "train") -> list[Scene]:
+def draw_pool(config: PoolConfig, split: str = "train") -> list[Scene]:
     """The pictures: scenes of a split, or the first images of the dataset.
 
     Raises:
@@ -83,14 +84,14 @@ def draw_pool(config: PoolConfig, seed: int, split: str = "train") -> list[Scene
             config.dataset, config.split if split == "train" else None, config.scenes, config.render_size
         )
     easy, hard = config.difficulty
-    first = seed * 1_000_003
+    first = config.seed * 1_000_003
     return [
         render_scene(
             first + i,
             size=config.render_size,
             split=split,
             theme=first // 2 + i // 2,
-            difficulty=easy + (hard - easy) * float(np.random.default_rng((seed, 11, i)).random()),
+            difficulty=easy + (hard - easy) * float(np.random.default_rng((config.seed, 11, i)).random()),
         )
         for i in range(config.scenes)
     ]

@@ -1,0 +1,207 @@
+"""Train every exemplar encoder with every choice of losses, measure all of them alike, and write the report.
+
+    run_study(load_study_recipe("exemplar-study"), Path("study"))
+
+FOLDER/recipe.json              the resolved recipe
+FOLDER/reference.json           the model that all runs start from, with its own encoder
+FOLDER/runs/NAME/               one run folder per cell, with measured.json
+FOLDER/study.json, study.md     after every cell, of the cells there are
+
+The vision encoder is frozen in all runs, so the features of the pool are computed once and shared. A cell
+that is measured is not run again; one that was interrupted goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from conceptseg.checkpoints.atomic_write import write_text
+from conceptseg.checkpoints.loaders import load_checkpoint
+from conceptseg.data.scenes import Scene
+from conceptseg.errors import ConfigError, TrainingError
+from conceptseg.exemplars.align_run import AlignJob, KeptPool, align_task, keep_pool, start_model
+from conceptseg.exemplars.costs import answer_costs, training_costs
+from conceptseg.exemplars.gap import measure_gap
+from conceptseg.exemplars.gap_report import without_nan
+from conceptseg.exemplars.pool import PoolBatches, draw_pool
+from conceptseg.exemplars.shots import score_robustness, score_settings
+from conceptseg.exemplars.shown import images_of_scenes
+from conceptseg.exemplars.smoothness import roughness, steps_to
+from conceptseg.exemplars.study_recipe import Cell, StudyRecipe
+from conceptseg.hub import find_model
+from conceptseg.losses.alignment import CONTRASTIVE, DISTILLATION
+from conceptseg.segmenter import Segmenter
+from conceptseg.train.job import run_job
+from conceptseg.train.run_folder import RunFolder
+
+MEASURED, REFERENCE, RECIPE, STUDY = "measured.json", "reference.json", "recipe.json", "study.json"
+COSTED_STEPS = 3  # batches that the cost of a step is measured on
+
+
+def run_study(
+    recipe: StudyRecipe,
+    folder: Path,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Run all cells that are not there yet.
+
+    Args:
+        recipe: see `StudyRecipe`.
+        folder: for the runs and the report.
+        resume: go on with the study that the folder holds.
+        progress: called with the number of cells that are done and the number wanted.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        ConfigError: the recipe cannot be used.
+        TrainingError: the folder holds a study and `resume` is not given, or another one.
+        KeyboardInterrupt: Ctrl-C; go on with `resume`.
+    """
+    from conceptseg.exemplars.study_report import write_study_report
+
+    if not recipe.align.keep_features:
+        raise ConfigError("a study shares the features of its pool; align.keep_features must be true")
+    _begin(recipe, folder, resume)
+    cells = list(recipe.cells())
+    shared = _Shared(recipe)
+    if not (folder / REFERENCE).is_file():
+        _write(folder / REFERENCE, _measure_model(shared.start(), recipe, shared))
+    report = folder / STUDY
+    for done, cell in enumerate(cells):
+        run = folder / "runs" / cell.name
+        if not (run / MEASURED).is_file():
+            _run_cell(recipe, cell, run, shared)
+        report = write_study_report(recipe, folder)
+        if progress is not None:
+            progress(done + 1, len(cells))
+    return report
+
+
+def measured_cells(recipe: StudyRecipe, folder: Path) -> dict[str, dict[str, Any]]:
+    """What is measured so far, by the name of the cell."""
+    paths = {cell.name: folder / "runs" / cell.name / MEASURED for cell in recipe.cells()}
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+
+
+class _Shared:
+    """What all cells read: the pool with its features, and the scenes that are searched; made when needed."""
+
+    def __init__(self, recipe: StudyRecipe) -> None:
+        self._recipe = recipe
+        self._pool: KeptPool | None = None
+        self._scenes: dict[str, list[Scene]] = {}
+
+    def pool(self) -> KeptPool:
+        if self._pool is None:
+            detector, _, config = start_model(self._recipe.align)
+            self._pool = keep_pool(self._recipe.align, detector, config)
+        return self._pool
+
+    def scenes(self, split: str) -> list[Scene]:
+        if split not in self._scenes:
+            pool = dataclasses.replace(
+                self._recipe.align.pool,
+                dataset=None,
+                scenes=max(self._recipe.scenes, 2 * self._recipe.align.pool.pairs),
+                seed=self._recipe.align.pool.seed + 1,  # validation looks at those of the pool's own seed
+                difficulty=(self._recipe.least_difficulty, 1.0),
+            )
+            self._scenes[split] = draw_pool(pool, split)[: self._recipe.scenes]
+        return self._scenes[split]
+
+    def start(self) -> Segmenter:
+        """The model as it is loaded, at the resolution of the study."""
+        detector, tokenizer, config = load_checkpoint(find_model(self._recipe.align.model))
+        return Segmenter(
+            detector, tokenizer, config, device="cpu", resolution=self._recipe.align.pool.resolution
+        )
+
+
+def _run_cell(recipe: StudyRecipe, cell: Cell, run: Path, shared: _Shared) -> None:
+    align = recipe.run_recipe(cell)
+    folder = RunFolder(run)
+    seconds = run / "cpu_seconds.json"
+    if not folder.model_path.is_dir():
+        began = time.process_time()
+        run_job(AlignJob(align, folder, shared.pool()), resume=folder.recipe_path.is_file())
+        _write(seconds, {"cpu_seconds": time.process_time() - began})
+    detector, tokenizer, config = load_checkpoint(folder.model_path)
+    segmenter = Segmenter(detector, tokenizer, config, device="cpu", resolution=align.pool.resolution)
+    measured = _measure_model(segmenter, recipe, shared)
+    lines = folder.metrics()
+    weights = align.weights.by_name()
+    detection = [
+        sum(weights[name[5:]] * value for name, value in line.items() if name[5:] in weights)
+        for line in lines
+        if line["kind"] == "train"
+    ]
+    started, _, start_config = start_model(align)
+    task = align_task(align, started, start_config)
+    task.train_only(align.trainable)
+    pool = shared.pool()
+    data = PoolBatches(align.pool, pool.scenes, tokenizer, 0, align.steps, pool.levels)
+    batches = [data[step] for step in range(min(COSTED_STEPS, align.steps))]
+    measured |= {
+        "roughness": roughness(detection),
+        "steps_to_target": steps_to(lines, "box_f1", recipe.target_f1),
+        "box_f1": [[line["step"], line["box_f1"]] for line in lines if line["kind"] == "validation"],
+        "last_losses": {name: _last(lines, f"loss/{name}") for name in (CONTRASTIVE, DISTILLATION)},
+        "training": training_costs(task, batches),
+        "train_cpu_seconds": json.loads(seconds.read_text())["cpu_seconds"] if seconds.is_file() else None,
+    }
+    _write(run / MEASURED, measured)
+
+
+def _last(lines: list[dict[str, Any]], name: str) -> float | None:
+    """The last logged value of a training loss; None where there was no such loss."""
+    values = [line[name] for line in lines if line["kind"] == "train" and name in line]
+    return float(values[-1]) if values else None
+
+
+def _measure_model(segmenter: Segmenter, recipe: StudyRecipe, shared: _Shared) -> dict[str, Any]:
+    """Everything that is measured of a model, however it was trained."""
+    held_out = shared.scenes("held_out")
+    gap = measure_gap(
+        segmenter,
+        list(images_of_scenes(held_out))[: recipe.gap_images],
+        per_concept=1,
+        changed=recipe.gap_images,
+        gradients=min(8, recipe.gap_images),
+    )
+    figures = {name: value for name, value in gap.figures.items() if name != "statistics"}
+    few = ("mean_offset", "log_variance_ratio")
+    figures["statistics"] = {name: gap.figures["statistics"][name] for name in few}
+    return {
+        "settings": {
+            split: score_settings(segmenter, shared.scenes(split)) for split in ("held_out", "unseen")
+        },
+        "robustness": score_robustness(segmenter, held_out[: recipe.robustness_scenes]),
+        "gap": figures,
+        "answering": answer_costs(segmenter, held_out[0]),
+    }
+
+
+def _begin(recipe: StudyRecipe, folder: Path, resume: bool) -> None:
+    path = folder / RECIPE
+    wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    if not path.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise TrainingError(f"{folder} holds something else; give an empty or new folder")
+        _write(path, wanted)
+        return
+    if not resume:
+        raise TrainingError(f"{folder} already holds a study; go on with --resume or give another --out")
+    if json.loads(path.read_text()) != wanted:
+        raise TrainingError(f"{folder} holds the study of another recipe; resume with the same one")
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    write_text(path, json.dumps(without_nan(values), indent=2) + "\n")

@@ -1,0 +1,131 @@
+"""The study at the smallest scale: all of its parts, a report, and a resume."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import yaml
+
+from conceptseg.errors import ConfigError, TrainingError
+from conceptseg.exemplars import study
+from conceptseg.exemplars.shots import CHANGES
+from conceptseg.exemplars.smoothness import roughness, steps_to
+from conceptseg.exemplars.study import run_study
+from conceptseg.exemplars.study_recipe import load_study_recipe
+from tests.exemplars.conftest import TINY_ALIGN
+
+SIZES = {"layers": 1, "heads": 2, "mlp_width": 32, "dropout": 0.0}
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_model_folder):
+    values = {
+        "task": "study",
+        "align": {**TINY_ALIGN, "model": str(tiny_model_folder), "train_steps": 2, "validate_every": 1},
+        "encoders": [{"kind": "roi", **SIZES}, {"kind": "adaptive", "context": False, **SIZES}],
+        "losses": ["none", "both"],
+        "seeds": [0],
+        "scenes": 2,
+        "robustness_scenes": 1,
+        "gap_images": 4,
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return load_study_recipe(path)
+
+
+@pytest.mark.slow
+def test_a_study_trains_measures_and_compares_every_cell_and_resumes(recipe, tmp_path, monkeypatch) -> None:
+    run = study.run_job
+    trained: list[str] = []
+
+    def until_third(job, resume=False):
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(job.recipe.name)
+        run(job, resume)
+
+    monkeypatch.setattr(study, "run_job", until_third)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(recipe, tmp_path / "study")
+    assert trained == ["roi-none-0", "roi-both-0"]
+    with pytest.raises(TrainingError, match="already holds a study; go on with --resume"):
+        run_study(recipe, tmp_path / "study")
+
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        study, "run_job", lambda job, resume=False: (trained.append(job.recipe.name), run(job, resume))
+    )
+    report = run_study(recipe, tmp_path / "study", resume=True, progress=lambda *done: seen.append(done))
+    assert trained[2:] == ["adaptive-no-context-none-0", "adaptive-no-context-both-0"]
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+    cell = json.loads((tmp_path / "study" / "runs" / "roi-both-0" / "measured.json").read_text())
+    assert set(cell["settings"]["held_out"]) == {"one box", "three boxes", "one positive, one negative"}
+    assert set(cell["robustness"]) == set(CHANGES)
+    assert cell["training"]["step_seconds"] > 0 and cell["training"]["activation_mb"] > 0
+    assert cell["last_losses"]["exemplar_contrastive"] > 0 and len(cell["box_f1"]) == 2
+    whole = json.loads((tmp_path / "study" / "study.json").read_text())
+    assert len(whole["cells"]) == 4 and "settings" in whole["reference"]
+    costs = {row["cost"]: row["measured"] for row in whole["expectations"]}
+    assert costs["alignment losses: memory of gradients"] > 0
+    text = report.read_text()
+    assert "4 of 4 runs" in text and "| adaptive-no-context | both |" in text and "| *as loaded* |" in text
+    assert (tmp_path / "study" / "study.png").is_file()
+
+    other = load_study_recipe(tmp_path / "study.yaml", ["scenes=4"])
+    with pytest.raises(TrainingError, match="the study of another recipe"):
+        run_study(other, tmp_path / "study", resume=True)
+
+
+def test_the_packaged_study_is_every_encoder_with_every_choice_of_losses() -> None:
+    packaged = load_study_recipe("exemplar-study")
+    cells = list(packaged.cells())
+    assert len(cells) == 5 * 4 * 3 == len({cell.name for cell in cells})
+    assert [cell.seed for cell in cells[:20]] == [0] * 20
+    runs = [packaged.run_recipe(cell) for cell in cells[:4]]
+    assert [run.alignment.names for run in runs] == [
+        (),
+        ("exemplar_contrastive",),
+        ("exemplar_distillation",),
+        ("exemplar_contrastive", "exemplar_distillation"),
+    ]
+    assert all(run.fresh and run.train_steps == packaged.align.train_steps for run in runs)
+
+
+def test_a_study_without_its_conditions_is_refused(recipe, tmp_path) -> None:
+    for override, message in (
+        ("seeds=[1, 1]", "seeds of the study must hold at least one, and none twice"),
+        ("scenes=3", "even number of scenes"),
+        ("target_f1=0", "target_f1 is 0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_study_recipe(tmp_path / "study.yaml", [override])
+    with pytest.raises(ConfigError, match="keep_features must be true"):
+        run_study(
+            load_study_recipe(tmp_path / "study.yaml", ["align.keep_features=false"]), tmp_path / "study"
+        )
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    with pytest.raises(TrainingError, match="holds something else"):
+        run_study(recipe, tmp_path / "full")
+
+
+def test_a_straight_loss_is_smooth_and_a_jagged_one_is_not() -> None:
+    falling = [100 - i for i in range(60)]
+    jagged = [value + (5 if i % 2 else -5) for i, value in enumerate(falling)]
+    assert roughness(falling) == pytest.approx(0, abs=1e-12)
+    # Of 15 neighbours one more lies on the own side, so the mean moves 5 / 15 towards the other one.
+    assert roughness(jagged) == pytest.approx((5 + 5 / 15) ** 2 / (sum(jagged) / 60) ** 2, rel=0.01)
+    assert math.isnan(roughness([1.0] * 20))
+
+
+def test_the_target_is_reached_at_the_first_look_that_has_it() -> None:
+    lines = [{"kind": "train", "step": 5, "box_f1": 1.0}]
+    lines += [
+        {"kind": "validation", "step": step, "box_f1": f1} for step, f1 in ((10, 0.2), (20, 0.5), (30, 0.4))
+    ]
+    assert steps_to(lines, "box_f1", 0.4) == 20
+    assert math.isnan(steps_to(lines, "box_f1", 0.6))
