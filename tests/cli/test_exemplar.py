@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,16 @@ def test_wrong_concepts_say_what_would_be_right(run, photo, tiny_model_folder):
     assert (done.code, done.err) == (2, "error: gone.safetensors: no such file\n")
     done = run("segment", photo, "--negative-exemplar", "photo.png:1,2,3", "--model", tiny_model_folder)
     assert done.code == 2 and done.err.startswith("error: --negative-exemplar photo.png: 1,2,3 is not four")
+
+
+def test_segment_draws_what_its_examples_say(run, photo, tiny_model_folder):
+    done = run("segment", photo, "--box", "10,10,40,40", "--explain", "--out", "found", "--json",
+               "--model", tiny_model_folder)  # fmt: skip
+    assert done.code == 0, done.err
+    (image,) = json.loads(done.out)["images"]
+    assert image["explained"].endswith(".explained.png") and Path(image["explained"]).stat().st_size > 5000
+    refused = run("segment", photo, "--text", "coin", "--explain", "--model", tiny_model_folder)
+    assert (refused.code, refused.err) == (
+        2,
+        "error: --explain is about examples; give --box or --exemplar\n",
+    )

@@ -85,6 +85,9 @@ def segment(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     geometry_from: GeometryFrom = None,
     text_context: TextContext = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also draw what each example says to the network.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Find every object that the phrases or example boxes mean.
@@ -99,6 +102,8 @@ def segment(
     boxes = [parse_box(value, "--box") for value in box or []]
     negatives = [parse_box(value, "--negative-box") for value in negative_box or []]
     concepts = parse_concepts(exemplar, negative_exemplar)
+    if explain and not (boxes or negatives or concepts):
+        raise PromptError("--explain is about examples; give --box or --exemplar")
     paths = find_images(images)
     check_output_folder(out)
     if len(paths) > 1 and (boxes or negatives):
@@ -114,17 +119,22 @@ def segment(
         model, device=device, dtype=dtype, geometry_from=geometry_from, text_context=text_context
     )
     folder = ResultsFolder(out)
+    examples: dict[str, Any] = {
+        "boxes": boxes + negatives or None,
+        "labels": [1] * len(boxes) + [0] * len(negatives) or None,
+        "exemplar": pool_concepts(segmenter, concepts),
+    }
     rows = _answer_all(
         segmenter,
         paths,
         folder,
         text=text or None,
-        boxes=boxes + negatives or None,
-        labels=[1] * len(boxes) + [0] * len(negatives) or None,
-        exemplar=pool_concepts(segmenter, concepts),
+        **examples,
         threshold=threshold,
         presence=presence.value if presence else None,
     )
+    if explain:
+        _explain_all(segmenter, rows, examples)
     if as_json:
         print_json({"model": model, "results": str(folder.path), "images": rows})
     else:
@@ -183,6 +193,16 @@ def _answer_all(
         raise
     folder.save()
     return rows
+
+
+def _explain_all(segmenter: Segmenter, rows: Sequence[dict[str, Any]], examples: dict[str, Any]) -> None:
+    """One figure beside each overlay."""
+    from conceptseg.exemplars.explanation import explain
+
+    for row in rows:
+        figure = Path(row["overlay"]).with_suffix(".explained.png")
+        row["explained"] = str(explain(segmenter, row["image"], **examples).save(figure))
+        print_note(f"drew {figure}")
 
 
 def _best(concept: dict[str, Any]) -> str:
