@@ -23,7 +23,7 @@ OVERRIDES = [
 def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     """Weights of two runs that differ in the order of sums.
 
-    A bias of attention keys changes nothing, so its gradient is rounding, which Adam blows up to a whole step.
+    A bias of attention keys changes nothing, so its gradient is rounding, which Adam makes a whole step.
     """
     assert set(one) == set(other)
     for name, value in one.items():

@@ -72,6 +72,7 @@ def run_job(job: Job, resume: bool = False) -> None:
 
     from conceptseg.train.loop import Trainer
     from conceptseg.train.lora import add_lora
+    from conceptseg.train.recompute import forget_activations
 
     # Which parameters a step uses depends on its prompts (boxes or none) and its stage.
     parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
@@ -91,6 +92,8 @@ def run_job(job: Job, resume: bool = False) -> None:
     work = job.build(accelerator.process_index, accelerator.num_processes)
     if job.recipe.trainable or job.recipe.lora.rank:
         work.task.train_only(job.recipe.trainable)
+    if job.recipe.checkpoint_activations:
+        forget_activations(work.task.detector)
     if job.recipe.lora.rank:
         add_lora(work.task.detector, job.recipe.lora)
     trainer = Trainer(job.recipe, work.task, work.data, work.validate, job.folder, accelerator)
