@@ -33,13 +33,11 @@ def student_architecture(teacher: DetectorConfig, preset: str, changes: dict[str
     encoders = PRESETS[preset]
     # One map or several: the neck must fit the trunk, and where it can it is the teacher's.
     several = teacher.vision.kind == "convnet", encoders.vision.kind == "convnet"
-    made = dataclasses.replace(
-        teacher,
-        vision=encoders.vision,
-        text=dataclasses.replace(encoders.text, vocab_size=teacher.text.vocab_size),
-        neck=teacher.neck if several[0] == several[1] else encoders.neck,
-    )
-    return config_from_dict(DetectorConfig, laid_over(made.to_dict(), changes), "architecture")
+    made = teacher.to_dict()
+    made["vision"] = dataclasses.asdict(encoders.vision)
+    made["text"] = {**dataclasses.asdict(encoders.text), "vocab_size": teacher.text.vocab_size}
+    made["neck"] = dataclasses.asdict(teacher.neck if several[0] == several[1] else encoders.neck)
+    return config_from_dict(DetectorConfig, laid_over(made, changes), "architecture")
 
 
 def make_student(

@@ -1,0 +1,83 @@
+"""The same stages on the released architecture, reduced in size: SAM 3 -> the families of EfficientSAM3."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import conceptseg as cs
+from conceptseg.checkpoints.folder import save_model_folder
+from conceptseg.distil.run import distil
+from conceptseg.distil.student import student_architecture
+from conceptseg.models.config import (
+    MobileClipTextConfig,
+    ModelConfig,
+    PreprocessingConfig,
+    StudentConfig,
+    ViTConfig,
+)
+from conceptseg.models.presets import PRESETS
+from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
+from tests.distil.tiny import tiny_recipe
+from tests.models.tiny import tiny_detector
+
+SIZE = 56  # 4 x 4 patches
+SMALLER = {
+    "vision": {"head_width": 32},
+    "text": {"width": 24, "depth": 1, "heads": 2, "mlp_width": 32, "context_length": 8},
+}
+BACKBONES = {
+    "sam3-repvit": "repvit_m0_9",
+    "sam3-tinyvit": "tinyvit_5m",
+    "sam3-efficientvit": "efficientvit_b0",
+}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SAM 3 of random weights: windowed transformer, four-level neck, one-to-many queries."""
+    detector = tiny_detector(vision={"patch_size": 14}, text={"vocab_size": 300})
+    tokenizer = Tokenizer(train_tokenizer(["red circle", "coin"], 280), 8)
+    config = ModelConfig(detector.config, PreprocessingConfig(SIZE), provenance={"name": "tiny sam3"})
+    folder = tmp_path_factory.mktemp("sam3") / "teacher"
+    save_model_folder(folder, detector, tokenizer, config)
+    return folder
+
+
+@pytest.mark.parametrize("preset", BACKBONES)
+def test_each_family_goes_through_both_stages_and_loads(
+    preset: str, teacher: Path, tmp_path: Path, picture: np.ndarray
+) -> None:
+    changes = {**SMALLER, "vision": {**SMALLER["vision"], "backbone": BACKBONES[preset]}}
+    more = {"steps": 1, "validation_batches": 0, "resolution": None}
+    first = distil(tiny_recipe(1, teacher, preset, architecture=changes, **more), tmp_path / "one")
+    second = distil(tiny_recipe(2, teacher, first, **more), tmp_path / "two")
+    student = cs.load(second)
+    assert isinstance(student.config.architecture.vision, StudentConfig)
+    assert isinstance(student.config.architecture.text, MobileClipTextConfig)
+    assert student.config.provenance["teacher"] == "tiny sam3"
+    assert len(student.segment(picture, text="coin", threshold=0.0).scores) == 6
+    if preset == "sam3-repvit":  # once is enough
+        drift = cs.presence.diagnose(student, "scenes", teacher, limit=1, phrases=2).drift
+        assert set(drift) >= {"vision trunk", "neck, map 3", "text", "fusion memory", "decoder layer 3"}
+
+
+def test_a_student_of_sam3_keeps_everything_but_the_encoders() -> None:
+    sam3 = PRESETS["sam3"]
+    for preset in (*BACKBONES, "sam3-vit-b"):
+        student = student_architecture(sam3, preset, {})
+        assert dataclasses.replace(student, vision=sam3.vision, text=sam3.text) == sam3
+    vit_b = student_architecture(sam3, "sam3-vit-b", {}).vision
+    assert isinstance(vit_b, ViTConfig) and (vit_b.width, vit_b.depth) == (768, 12)
+
+
+def test_a_student_with_one_map_of_a_teacher_with_several_gets_a_neck_of_its_own() -> None:
+    # nano reads its maps at 1/4 and 1/8: both made of one at 1/16.
+    changes = {"vision": {"stride": 16}, "neck": {"scales": [4.0, 2.0], "drop_last": 0}}
+    student = student_architecture(PRESETS["nano"], "sam3-repvit", changes)
+    assert (student.neck.scales, student.neck.per_level) == ((4.0, 2.0), False)
+    with pytest.raises(cs.ConfigError, match="3 levels need 2"):
+        student_architecture(PRESETS["nano"], "sam3-repvit", {})
