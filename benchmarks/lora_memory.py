@@ -69,7 +69,7 @@ def step(rank: int, full: bool, resolution: int) -> dict[str, Any]:
 
 
 def table(found: dict[str, dict[str, Any]], resolution: int) -> str:
-    weights = max(row["weights"] for row in found.values())
+    weights = found["everything"]["weights"]
     lines = [
         "# Memory of low-rank tuning\n",
         f"One step of AdamW on SAM 3's layers, {weights / 1e6:.0f} million weights in float32 "
