@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from conceptseg.errors import ConfigError
+from conceptseg.exemplars.phases import PROGRESSIVE, AlignmentPhase, check_phases
 from conceptseg.finetune.batches import BatchConfig
+from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
 from conceptseg.train.run_config import RunConfig, check
 
@@ -48,6 +50,8 @@ class FinetuneRecipe(RunConfig):
     loss: DetectionLossConfig = field(default_factory=DetectionLossConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     one_to_many: bool = False  # train the auxiliary queries too: half as much time again
+    alignment: AlignmentConfig | None = None  # draw example boxes towards the image beside it; null: do not
+    alignment_phases: tuple[AlignmentPhase, ...] = PROGRESSIVE  # how much that counts, and the rate
     looks: int | None = 8  # at held-out images in the whole run; null: every `validate_every` steps
     held_out_images: int = 100  # of these, at most so many
     scenes: int = 60  # on which the report says what was forgotten; 0: none
@@ -61,6 +65,7 @@ class FinetuneRecipe(RunConfig):
         check(self.held_out_images >= 1, "held_out_images", self.held_out_images, "1 or more")
         check(self.only is None or self.only in PARTS, "only", self.only, f"one of {', '.join(PARTS)}")
         check(self.scenes >= 0, "scenes", self.scenes, "0 or more")
+        check_phases(self.alignment_phases)
         if self.epochs is not None and self.step_count is not None:
             raise ConfigError("give epochs or step_count, not both")
 

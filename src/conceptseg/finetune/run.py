@@ -15,6 +15,7 @@ from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
 from conceptseg.errors import ConfigError
+from conceptseg.exemplars.align_task import AlignTask, ExemplarAlignment
 from conceptseg.finetune.batches import ConceptBatches
 from conceptseg.finetune.judge import Comparison, calibrated, compare, uncalibrated
 from conceptseg.finetune.look import DatasetValidation, at_resolution
@@ -26,6 +27,7 @@ from conceptseg.finetune.settle import settle
 from conceptseg.hub import find_model
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.config import ModelConfig
+from conceptseg.models.detector import Detector
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.extra import require_training_packages
 from conceptseg.train.job import Work, run_job
@@ -154,8 +156,9 @@ class FinetuneJob:
         assert recipe.queries is not None and recipe.query_side is not None
         detector = with_more_queries(detector, recipe.queries, recipe.query_side)
         config = self._tuned_config()
-        task = DetectionTask(detector, DetectionLoss(recipe.loss), config.preprocessing, recipe.weights)
+        task = _task(recipe, detector, config)
         task.use_one_to_many(recipe.one_to_many)
+        task.rest_batch_norm()
         data = ConceptBatches(
             self.parts.train,
             tokenizer,
@@ -211,3 +214,13 @@ class FinetuneJob:
         architecture = dataclasses.replace(config.architecture, decoder=decoder)
         config = dataclasses.replace(config, architecture=architecture)
         return at_resolution(config, self.recipe.resolution)
+
+
+def _task(recipe: FinetuneRecipe, detector: Detector, config: ModelConfig) -> DetectionTask:
+    """Detection, and the alignment of example boxes where the recipe asks for it."""
+    loss, given = DetectionLoss(recipe.loss), config.preprocessing
+    if recipe.alignment is None:
+        return DetectionTask(detector, loss, given, recipe.weights)
+    width, phases = config.architecture.width, recipe.alignment_phases
+    alignment = ExemplarAlignment(width, recipe.alignment, phases, recipe.steps)
+    return AlignTask(detector, loss, given, recipe.weights, alignment)

@@ -36,6 +36,7 @@ class Task(nn.Module):
     def __init__(self, detector: Detector, preprocessing: PreprocessingConfig) -> None:
         super().__init__()
         self.detector = detector
+        self._batch_norm_rests = False
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(3, 1, 1), persistent=False)
 
@@ -79,10 +80,23 @@ class Task(nn.Module):
             for parameter in found:
                 parameter.requires_grad_(True)
 
+    def rest_batch_norm(self) -> None:
+        """Let batch norm keep its statistics from now on, though its scales and offsets train.
+
+        A few images say little about means and variances, least of all where some are dark and others bright:
+        what is normalised by a batch in training and by running statistics in use gets better in the one and
+        worse in the other. A batch in parts, or in several processes, is then the same step, too.
+        """
+        self._batch_norm_rests = True
+
     def train(self, mode: bool = True) -> Task:
         super().train(mode)
         if mode:
             _rest(self)
+        if mode and self._batch_norm_rests:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         return self
 
     def encode_images(self, batch: Batch) -> ImageFeatures:
