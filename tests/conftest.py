@@ -78,6 +78,16 @@ def tiny_model_folder(tiny_segmenter: Segmenter, tmp_path_factory: pytest.TempPa
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_onnx_folder(tiny_segmenter: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model, exported; about ten seconds, once."""
+    from conceptseg.export.onnx_export import export_onnx
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-onnx"
+    export_onnx(tiny_segmenter, folder)
+    return folder
+
+
 @pytest.fixture
 def picture() -> np.ndarray:
     """(60, 90, 3) uint8, smooth and different everywhere."""

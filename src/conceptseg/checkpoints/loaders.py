@@ -16,6 +16,7 @@ from conceptseg.errors import CheckpointError, ConfigError
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector
 from conceptseg.models.text.tokenizer import Tokenizer
+from conceptseg.runtime.onnx_folder import is_onnx_folder
 
 LoadedModel: TypeAlias = "tuple[Detector, Tokenizer, ModelConfig]"
 
@@ -62,6 +63,11 @@ def open_checkpoint(
     config = _read_config(path / "config.json")
     if config is not None and config.get("format") == FORMAT:
         return open_model_folder(path, text_context)
+    if is_onnx_folder(path):
+        raise CheckpointError(
+            f"{path} is an ONNX folder: it can be asked, but holds no weights to read; give the model that it "
+            "was exported from"
+        )
     if config is not None and str(config.get("model_type", "")).startswith("sam3"):
         weights = [path / name for name in TRANSFORMERS_FILES if (path / name).is_file()]
         if not weights:
