@@ -7,6 +7,7 @@ import math
 import pytest
 from torch import nn
 
+from conceptseg.errors import ConfigError
 from conceptseg.models.build import build_detector
 from conceptseg.train.recipe import ModelChoice
 from conceptseg.train.run_config import OptimiserConfig
@@ -84,6 +85,29 @@ def test_the_vision_encoder_can_have_a_rate_of_its_own() -> None:
         (1e-3, 0.1): {"head.weight"},
         (1e-3, 0.0): {"head.bias", "norm.weight", "norm.bias", "token_embedding.weight"},
     }
+
+
+def test_parts_can_have_rates_of_their_own_and_the_innermost_decides() -> None:
+    rates = {"token_embedding": 0.1, "vision_encoder": 0.5, "vision_encoder.bias": 2.0}
+    assert groups_of(Model(), OptimiserConfig(lr=1.0, part_rates=rates, weight_decay=0.1)) == {
+        (0.5, 0.1): {"vision_encoder.weight"},
+        (2.0, 0.0): {"vision_encoder.bias"},
+        (0.1, 0.0): {"token_embedding.weight"},
+        (1.0, 0.1): {"head.weight"},
+        (1.0, 0.0): {"head.bias", "norm.weight", "norm.bias"},
+    }
+
+
+def test_a_rate_for_a_part_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="part_rates names 'eyes'"):
+        build_optimiser(Model(), OptimiserConfig(part_rates={"eyes": 1.0}))
+    with pytest.raises(ConfigError, match="optimiser.part_rates.head is 0"):
+        OptimiserConfig(part_rates={"head": 0})
+
+
+def test_a_model_with_nothing_to_train_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing is left to train"):
+        build_optimiser(Model().requires_grad_(False), OptimiserConfig())
 
 
 def test_every_parameter_of_a_detector_is_in_one_group_and_tables_do_not_decay() -> None:
