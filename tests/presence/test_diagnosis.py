@@ -66,7 +66,13 @@ def test_a_collapsed_student_is_told_from_its_teacher_by_the_shift_alone(
     pairs = zip(diagnosis.student_answers, diagnosis.teacher_answers, strict=True)
     assert all(ours.best_class_logit == theirs.best_class_logit for ours, theirs in pairs)
     assert all(it.relative_error == 0 for it in diagnosis.drift.values())
-    assert "exemplar tokens" in diagnosis.drift
+    assert list(diagnosis.drift)[-5:] == [
+        "exemplar tokens",
+        "fusion memory",
+        "decoder layer 1",
+        "decoder layer 2",
+        "presence feature",
+    ]
 
 
 def test_fewer_phrases_per_image_are_asked_on_request(make_segmenter: Make, data: ConceptDataset) -> None:
@@ -90,7 +96,7 @@ def test_the_report_holds_every_number(make_segmenter: Make, data: ConceptDatase
 
 def test_scenes_can_be_drawn_for_the_occasion(make_segmenter: Make, tmp_path: Path) -> None:
     diagnosis = diagnose(make_segmenter(), "scenes", limit=1, phrases=2)
-    assert diagnosis.setup["split"] == "held_out"
+    assert (diagnosis.setup["dataset"], diagnosis.setup["split"]) == ("scenes", "held_out")
     assert (diagnosis.student.present_pairs, diagnosis.student.absent_pairs) == (2, 2)
     assert diagnosis.teacher is None and diagnosis.drift == {}
     diagnosis.save(tmp_path)

@@ -16,6 +16,8 @@ from conceptseg.models.detector import Intermediates
 from conceptseg.models.prompts import PromptTokens
 from conceptseg.presence.features import FeatureComparison, FeatureDrift
 
+# Of the network: where features drift first, the cause lies.
+ORDER = ("vision trunk", "neck", "text", "exemplar tokens", "fusion memory", "decoder", "presence feature")
 TOKENS_AT_ONCE = 2048  # of one component and one image; evenly spaced ones are taken of more
 
 
@@ -61,8 +63,9 @@ class Drift:
         self._compare("exemplar tokens", student.tokens[real], teacher.tokens[real])
 
     def result(self) -> dict[str, FeatureDrift]:
-        """Component -> figures."""
-        figures = {name: part.result() for name, part in self._parts.items()}
+        """Component -> figures, in the order of the network."""
+        ranked = sorted(self._parts, key=lambda name: [name.startswith(part) for part in ORDER], reverse=True)
+        figures = {name: self._parts[name].result() for name in ranked}
         return {name: drift for name, drift in figures.items() if drift is not None}
 
     def _maps(self, name: str, student: list[Tensor], teacher: list[Tensor]) -> None:

@@ -96,8 +96,9 @@ def is_scenes(data: str | os.PathLike[str]) -> bool:
 
 
 def _scenes(folder: str, split: str, count: int, seed: int) -> ConceptDataset:
-    make_scenes(Path(folder), count, seed, split=split)
-    return open_dataset(folder, split)
+    home = Path(folder) / SCENES  # reports call a dataset by its folder
+    make_scenes(home, count, seed, split=split)
+    return open_dataset(home, split)
 
 
 def _first(dataset: ConceptDataset, limit: int | None) -> ConceptDataset:
