@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -10,12 +11,18 @@ import torch
 import conceptseg as cs
 from conceptseg.checkpoints.folder import load_model_folder
 from conceptseg.data.scenes.writer import make_scenes
+from conceptseg.distil.run import DistilJob
 from conceptseg.errors import ConfigError, DataError
 from conceptseg.exemplars.align_recipe import AlignRecipe, load_align_recipe
 from conceptseg.exemplars.align_run import AlignJob, train_recipe
+from conceptseg.exemplars.align_task import AlignTask
 from conceptseg.exemplars.pool import PoolBatches, PoolConfig, PooledBatch, draw_pool, encode_pool
+from conceptseg.finetune.recipe import FinetuneRecipe
+from conceptseg.finetune.run import _task
+from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.train.loop import Trainer
 from conceptseg.train.run_folder import RunFolder
+from tests.distil.tiny import tiny_recipe
 from tests.train.tiny import tiny_tokenizer
 
 FROZEN = ("vision_encoder", "neck", "text_encoder", "fusion_encoder", "decoder", "scoring", "mask_head")
@@ -150,3 +157,28 @@ def test_the_packaged_recipe_is_that_of_the_spec() -> None:
     ]
     assert recipe.trainable == ("exemplar_encoder",) and recipe.keep_features
     assert isinstance(recipe, AlignRecipe) and Trainer is not None
+
+
+def test_distillation_through_the_fusion_can_align_too(tiny_model_folder, tmp_path) -> None:
+    recipe = tiny_recipe(
+        2, tiny_model_folder, tiny_model_folder, resolution=None, alignment=AlignmentConfig()
+    )
+    work = DistilJob(recipe, RunFolder(tmp_path)).build(0, 1)
+    losses = work.task(work.data[0], torch.tensor(1.0))
+    assert {"exemplar_contrastive", "exemplar_distillation", "memory_mse"} <= set(losses)
+    assert work.task.loss_weights(0)["exemplar_contrastive"] == 0.1 and work.task.rate(0) == 0.1
+    assert work.task.loss_weights(2)["exemplar_contrastive"] == 0.3
+    plain = DistilJob(dataclasses.replace(recipe, alignment=None), RunFolder(tmp_path)).build(0, 1)
+    assert (
+        "exemplar_contrastive" not in plain.task(plain.data[0], torch.tensor(1.0)) and plain.task.rate(0) == 1
+    )
+
+
+def test_fine_tuning_can_align_too(tiny_model_folder, tmp_path) -> None:
+    make_scenes(tmp_path / "data", count=4, seed=1, size=64)
+    recipe = FinetuneRecipe(data=str(tmp_path / "data"), alignment=AlignmentConfig(), step_count=10)
+    detector, _, config = load_model_folder(tiny_model_folder)
+    task = _task(recipe, detector, config)
+    assert isinstance(task, AlignTask) and task.rate(9) == 1.0
+    assert task.loss_weights(5)["exemplar_distillation"] == 0.3
+    assert not isinstance(_task(dataclasses.replace(recipe, alignment=None), detector, config), AlignTask)

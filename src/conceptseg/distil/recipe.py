@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 from conceptseg.data.questions import QuestionConfig
 from conceptseg.data.scene_batches import SceneDataConfig, SceneStage
+from conceptseg.exemplars.phases import PROGRESSIVE, AlignmentPhase, check_phases
 from conceptseg.finetune.questions import AskConfig
 from conceptseg.finetune.view import AugmentConfig
+from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
 from conceptseg.train.run_config import RunConfig, check
 
@@ -87,6 +89,8 @@ class DistilRecipe(RunConfig):
     loss: DetectionLossConfig = field(default_factory=DetectionLossConfig)  # stage 3
     labels: LossWeights = field(default_factory=LossWeights)  # stage 3
     labels_share: float = 0.1  # stage 3: factor on the losses of labels beside those of the teacher
+    alignment: AlignmentConfig | None = None  # stages 2 and 3: draw example boxes towards the image beside it
+    alignment_phases: tuple[AlignmentPhase, ...] = PROGRESSIVE  # how much that counts, and the rate
     validation_batches: int = 2
 
     def __post_init__(self) -> None:
@@ -95,6 +99,7 @@ class DistilRecipe(RunConfig):
         check(self.masks >= 1, "masks", self.masks, "1 or more")
         check(self.labels_share > 0, "labels_share", self.labels_share, "above 0; stage 2 needs no labels")
         check(self.validation_batches >= 0, "validation_batches", self.validation_batches, "0 or more")
+        check_phases(self.alignment_phases)
 
     def asked(self) -> AskConfig:
         """What to ask of a dataset."""

@@ -22,6 +22,7 @@ from conceptseg.distil.student import check_same_answers, load_student, make_stu
 from conceptseg.distil.tasks import EncoderDistillation, FusionDistillation, LabelledDistillation
 from conceptseg.distil.teacher import Teacher
 from conceptseg.errors import ConfigError
+from conceptseg.exemplars.align_task import ExemplarAlignment
 from conceptseg.finetune.batches import BatchConfig, ConceptBatches
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.config import ModelConfig, PresenceCalibration
@@ -155,8 +156,12 @@ class DistilJob:
         recipe, given = self.recipe, config.preprocessing
         if recipe.stage == 1:
             return EncoderDistillation(detector, teacher, given, recipe.weights)
+        alignment = None
+        if recipe.alignment is not None:
+            width, phases = detector.config.width, recipe.alignment_phases
+            alignment = ExemplarAlignment(width, recipe.alignment, phases, recipe.steps)
         if recipe.stage == 2:
-            return FusionDistillation(detector, teacher, given, recipe.weights, recipe.masks)
+            return FusionDistillation(detector, teacher, given, recipe.weights, recipe.masks, alignment)
         return LabelledDistillation(
             detector,
             teacher,
@@ -166,6 +171,7 @@ class DistilJob:
             DetectionLoss(recipe.loss),
             recipe.labels,
             recipe.labels_share,
+            alignment,
         )
 
     def _data(

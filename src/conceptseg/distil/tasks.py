@@ -18,6 +18,7 @@ from conceptseg.data.batch import Batch
 from conceptseg.distil.batch import DistilBatch
 from conceptseg.distil.recipe import DistilWeights
 from conceptseg.distil.teacher import Teacher, normalised
+from conceptseg.exemplars.align_task import ExemplarAlignment
 from conceptseg.losses.detection import DetectionLoss, LossWeights, MasksOf
 from conceptseg.losses.distillation import (
     best_queries,
@@ -80,15 +81,24 @@ class FusionDistillation(EncoderDistillation):
         preprocessing: PreprocessingConfig,
         weights: DistilWeights,
         masks: int = 8,
+        alignment: ExemplarAlignment | None = None,
     ) -> None:
         super().__init__(detector, teacher, preprocessing, weights)
         self.masks = masks
+        self.alignment = alignment
         # The auxiliary queries have no counterpart in the teacher, which is in eval mode.
         detector.decoder.one_to_many = False
 
     def forward(self, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
         losses, _ = self.compared(batch)
         return self.weighed(losses)
+
+    def loss_weights(self, step: int) -> Mapping[str, float]:
+        aligned = {} if self.alignment is None else self.alignment.weights(step)
+        return {**super().loss_weights(step), **aligned}
+
+    def rate(self, step: int) -> float:
+        return 1.0 if self.alignment is None else self.alignment.phase(step).rate
 
     def compared(self, batch: Batch) -> tuple[dict[str, Tensor], DetectorOutput]:
         """The losses against the teacher, and the student's answers."""
@@ -106,6 +116,8 @@ class FusionDistillation(EncoderDistillation):
         teacher = self.teacher.answer(batch, theirs, their_words)
         losses = {**vision_losses(image.levels, theirs.levels), **text_losses(words, their_words)}
         losses.update(fusion_losses(student, teacher))
+        if self.alignment is not None:
+            losses.update(self.alignment(exemplars, image, batch))
         losses.update(
             mask_losses(
                 student,
@@ -131,13 +143,11 @@ class LabelledDistillation(FusionDistillation):
         loss: DetectionLoss,
         labels: LossWeights,
         labels_share: float,
+        alignment: ExemplarAlignment | None = None,
     ) -> None:
-        super().__init__(detector, teacher, preprocessing, weights, masks)
+        super().__init__(detector, teacher, preprocessing, weights, masks, alignment)
         self.loss = loss
-        self._weights = {
-            **vars(weights),
-            **{f"label_{name}": labels_share * value for name, value in labels.by_name().items()},
-        }
+        self._labels = {f"label_{name}": labels_share * value for name, value in labels.by_name().items()}
 
     def forward(self, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
         losses, output = self.compared(batch)
@@ -147,7 +157,7 @@ class LabelledDistillation(FusionDistillation):
         return self.weighed(losses)
 
     def loss_weights(self, step: int) -> Mapping[str, float]:
-        return self._weights
+        return {**super().loss_weights(step), **self._labels}
 
 
 def vision_losses(student: list[Tensor], teacher: list[Tensor]) -> dict[str, Tensor]:
