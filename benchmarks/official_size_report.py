@@ -27,7 +27,8 @@ LOADING = """\
 Medians of {repeats}, each in a fresh process, in turn, files in the page cache. The peak is the resident
 memory of the whole process; what was resident before loading, Python, torch and the program, is taken off
 before it is divided by the size of the weights. Pages of memory-mapped files count once they are read, hence
-the last columns, after every weight was read.
+the last columns, after every weight was read. Here the tokenizer is read too, which `from_pretrained` of a
+model does not do.
 """
 
 SEGMENT = """\
@@ -87,6 +88,7 @@ def _loading(ways: dict[str, Any]) -> str:
         )
         numbers = [
             f"{run['seconds']:.2f}",
+            f"{run['processor_seconds']:.2f}",
             f"{imported:.0f}",
             f"{loaded:.0f}",
             f"{(loaded - imported) / run['weights_mib']:.2f}",
@@ -95,7 +97,7 @@ def _loading(ways: dict[str, Any]) -> str:
             f"{(read - imported) / run['weights_mib']:.2f}",
         ]
         rows.append([name, *numbers])
-    header = ["", "load, s", "before, MiB", "peak, MiB", "of weights"]
+    header = ["", "load, s", "processor, s", "before, MiB", "peak, MiB", "of weights"]
     return _table([*header, "all read, s", "peak, all read, MiB", "of weights"], rows, text=1)
 
 
