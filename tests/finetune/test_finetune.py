@@ -21,6 +21,7 @@ from conceptseg.finetune.recipe import FinetuneRecipe
 from conceptseg.finetune.run import open_job, train_recipe
 from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder
+from tests.checkpoints.foreign_files import official_state, write_tokenizer
 from tests.finetune.quick import OVERRIDES, assert_close
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +139,34 @@ def test_accumulation_makes_the_same_step_in_less_memory(tiles: Path, model: Pat
         finetune(tiles, str(model), tmp_path / str(parts), overrides=said)
         runs.append(torch.load(tmp_path / str(parts) / "last.pt", weights_only=True)["task"])
     assert_close(*runs)
+
+
+def test_an_official_file_is_tuned_by_its_heads_and_becomes_a_folder_of_ours(
+    boxed: Path, tmp_path: Path
+) -> None:
+    torch.save(official_state(prefix="detector."), tmp_path / "sam3.pt")
+    write_tokenizer(tmp_path)
+    said = [
+        *OVERRIDES,
+        "step_count=1",
+        "resolution=28",
+        "window_resolution=28",
+        "checkpoint_activations=true",
+    ]
+    tuned = finetune(boxed, str(tmp_path / "sam3.pt"), tmp_path / "run", overrides=said)
+    segmenter = cs.load(tuned.model)
+    assert segmenter.resolution == 28
+    before, after = cs.load(tmp_path / "sam3.pt").detector.state_dict(), segmenter.detector.state_dict()
+    changed = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed <= {"exemplar_encoder", "fusion_encoder", "decoder", "scoring", "mask_head"}
+    assert {"decoder", "fusion_encoder"} <= changed
+
+
+def test_low_rank_weights_are_merged_into_the_model(tiles: Path, model: Path, tmp_path: Path) -> None:
+    finetune(tiles, str(model), tmp_path / "run", overrides=[*OVERRIDES, "lora.rank=2", "only=heads"])
+    names = set(weights(RunFolder(tmp_path / "run")))
+    assert names == set(load_file(model / "model.safetensors"))
+    assert cs.load(tmp_path / "run" / "model")
 
 
 def test_what_cannot_be_used_is_named_before_anything_is_written(

@@ -11,7 +11,7 @@ import torch
 from conceptseg.checkpoints.folder import load_model_folder
 from conceptseg.data.concept_data import open_dataset
 from conceptseg.errors import ConfigError, DataError
-from conceptseg.finetune.parts import train_and_judge
+from conceptseg.finetune.parts import spread, train_and_judge
 from conceptseg.finetune.queries import with_more_queries
 from conceptseg.finetune.recipe import PARTS, FinetuneRecipe
 from conceptseg.finetune.settle import (
@@ -69,7 +69,7 @@ def test_small_objects_ask_for_a_larger_square_up_to_twice_the_models_own() -> N
 
 def test_dense_images_ask_for_more_queries_where_the_decoder_is_trained() -> None:
     dense = Crowding(smallest=0.05, typical=0.05, most=90)
-    assert fitting_queries(dense, 100, "all") == fitting_queries(dense, 100, "heads") == 250
+    assert fitting_queries(dense, 100, "all") == fitting_queries(dense, 100, "heads") == 200
     assert fitting_queries(dense, 100, "presence") == 100
     assert fitting_queries(dense, 300, "all") == 300
     assert fitting_queries(Crowding(0.05, 0.05, 1000), 100, "all") == MOST_QUERIES
@@ -105,6 +105,13 @@ def test_the_held_out_split_judges_and_may_be_cut_short(tiles: Path) -> None:
     parts = train_and_judge(tiles, most=3)
     assert not parts.held_back
     assert (parts.train.split, parts.judge.split, len(parts.judge)) == ("train", "valid", 3)
+
+
+def test_images_are_taken_evenly_from_the_whole(tiles: Path) -> None:
+    data = open_dataset(tiles, "train")
+    names = [image.path.name for image in spread(data, 3)]
+    assert names == ["train_0.png", "train_2.png", "train_4.png"]
+    assert len(spread(data, 100)) == 6
 
 
 def test_data_that_cannot_be_trained_on_is_named(tmp_path: Path, tiles: Path) -> None:

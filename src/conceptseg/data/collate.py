@@ -39,7 +39,9 @@ def collate_images(
     target_boxes = torch.zeros(pairs, slots, 4)
     valid = torch.zeros(pairs, slots, dtype=torch.bool)
     has_mask = torch.zeros(pairs, slots, dtype=torch.bool)
-    masks = torch.zeros(pairs, slots, *images[0].masks.shape[-2:], dtype=torch.bool)
+    size = images[0].masks.shape[-2:]
+    masks = torch.zeros(pairs, slots, *size, dtype=torch.bool)
+    semantic = torch.zeros(pairs, *size, dtype=torch.bool)
     for b, q in enumerate(questions):
         if q.boxes_xyxy:
             count = len(q.boxes_xyxy)
@@ -53,6 +55,8 @@ def collate_images(
             valid[b, :count] = True
             masks[b, :count] = image.masks[objects]
             has_mask[b, :count] = image.has_mask[objects]
+            if image.has_mask[objects].all():  # else the union would teach the others as background
+                semantic[b] = image.masks[objects].any(0)
     return Batch(
         pixels=torch.stack([image.pixels for image in images]),
         phrases=[q.phrase for q in questions],
@@ -61,7 +65,12 @@ def collate_images(
         image_index=torch.tensor([q.image for q in questions], dtype=torch.long),
         exemplar_index=torch.tensor([q.exemplar_image for q in questions], dtype=torch.long),
         targets=Targets(
-            boxes_cxcywh=target_boxes, valid=valid, present=valid.any(1), masks=masks, has_mask=has_mask
+            boxes_cxcywh=target_boxes,
+            valid=valid,
+            present=valid.any(1),
+            masks=masks if has_mask.any() else None,
+            has_mask=has_mask,
+            semantic=semantic if has_mask.any() else None,
         ),
     )
 

@@ -59,7 +59,7 @@ def train_and_judge(
         judge = open_dataset(data, held_out if held_out is not None else found[0])
         if not len(judge):
             raise DataError(f"{os.fspath(data)}: the split {judge.split} has no image to judge on")
-        return TrainAndJudge(whole, judge.part(range(min(most, len(judge)))), held_back=False)
+        return TrainAndJudge(whole, spread(judge, most), held_back=False)
     if len(whole) < 2:
         raise DataError(f"{where} has one image and there is no other split: one image cannot also judge")
     order = np.random.default_rng((seed, 32452843)).permutation(len(whole)).tolist()
@@ -71,6 +71,12 @@ def train_and_judge(
         whole.part(sorted(order[:count])),
         held_back=True,
     )
+
+
+def spread(dataset: ConceptDataset, most: int) -> ConceptDataset:
+    """At most so many images, evenly spread over the dataset."""
+    count = min(most, len(dataset))
+    return dataset.part([i * len(dataset) // count for i in range(count)])
 
 
 def _training(names: list[str]) -> str | None:

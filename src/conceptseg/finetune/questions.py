@@ -18,8 +18,8 @@ from conceptseg.prompts import VISUAL
 class AskConfig:
     """How often each kind of prompt is asked; the shares are normalised to sum to one."""
 
-    phrase: float = 0.55  # of the data, that name something in the image
-    absent_phrase: float = 0.2  # that name nothing in it
+    phrase: float = 0.6  # of the data, that name something in the image
+    absent_phrase: float = 0.15  # that name nothing in it
     boxes: float = 0.1  # one to three example boxes
     phrase_and_boxes: float = (
         0.08  # words with example boxes, sometimes with a box of something else as negative

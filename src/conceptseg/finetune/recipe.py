@@ -52,8 +52,9 @@ class FinetuneRecipe(RunConfig):
     one_to_many: bool = False  # train the auxiliary queries too: half as much time again
     alignment: AlignmentConfig | None = None  # draw example boxes towards the image beside it; null: do not
     alignment_phases: tuple[AlignmentPhase, ...] = PROGRESSIVE  # how much that counts, and the rate
-    looks: int | None = 8  # at held-out images in the whole run; null: every `validate_every` steps
-    held_out_images: int = 100  # of these, at most so many
+    looks: int | None = 10  # at held-out images in the whole run; null: every `validate_every` steps
+    look_images: int = 32  # of these, evenly spread
+    held_out_images: int = 100  # that the end of the run is judged on, at most
     scenes: int = 60  # on which the report says what was forgotten; 0: none
 
     def __post_init__(self) -> None:
@@ -62,7 +63,8 @@ class FinetuneRecipe(RunConfig):
         for name in ("step_count", "resolution", "window_resolution", "queries", "looks"):
             value = getattr(self, name)
             check(value is None or value >= 1, name, value, "1 or more")
-        check(self.held_out_images >= 1, "held_out_images", self.held_out_images, "1 or more")
+        for name in ("look_images", "held_out_images"):
+            check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         check(self.only is None or self.only in PARTS, "only", self.only, f"one of {', '.join(PARTS)}")
         check(self.scenes >= 0, "scenes", self.scenes, "0 or more")
         check_phases(self.alignment_phases)

@@ -19,7 +19,7 @@ from conceptseg.exemplars.align_task import AlignTask, ExemplarAlignment
 from conceptseg.finetune.batches import ConceptBatches
 from conceptseg.finetune.judge import Comparison, calibrated, compare, uncalibrated
 from conceptseg.finetune.look import DatasetValidation, at_resolution
-from conceptseg.finetune.parts import TrainAndJudge, train_and_judge
+from conceptseg.finetune.parts import TrainAndJudge, spread, train_and_judge
 from conceptseg.finetune.queries import with_more_queries
 from conceptseg.finetune.recipe import FinetuneRecipe, Only
 from conceptseg.finetune.report import REPORT, write_report
@@ -71,7 +71,7 @@ def finetune(
         data: COCO, Roboflow, SA-Co or YOLO; masks, or boxes only.
         model: embedded name, path, or Hugging Face repository.
         out: run folder; None for `runs/finetune`.
-        epochs: passes through the data; None: about 30, yet 300 to 900 steps.
+        epochs: passes through the data; None: about 40, yet 300 to 1,200 steps.
         only: train "presence", "exemplar", "heads" or "all"; None: all of a small network, the heads of a
             large one.
         resolution: side in pixels of the square that images are stretched to; None: chosen from the size of
@@ -171,7 +171,8 @@ class FinetuneJob:
             process=process,
             processes=processes,
         )
-        look = DatasetValidation(self.parts.judge, tokenizer, config, recipe.precision)
+        some = spread(self.parts.judge, recipe.look_images)
+        look = DatasetValidation(some, tokenizer, config, recipe.precision)
         return Work(task, data, look)
 
     def finish(self, task: Task) -> None:

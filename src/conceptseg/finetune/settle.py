@@ -19,10 +19,10 @@ LEAST_OBJECT = 14.0
 MOST_ENLARGED = (
     2.0  # times the model's own resolution: what a larger square costs grows with its fourth power
 )
-QUERIES_PER_OBJECT = 2.5  # at so many for each object of a dense image, every object has one close by
+QUERIES_PER_OBJECT = 2.0  # at so many for each object of a dense image, every object has one close by
 MOST_QUERIES = 400
-STEPS = (300, 900)  # least and most, when neither epochs nor steps are said
-EPOCHS = 30.0  # likewise
+STEPS = (300, 1200)  # least and most, when neither epochs nor steps are said
+EPOCHS = 40.0  # likewise
 OBJECTS_LOOKED_AT = 300  # images whose objects are measured
 
 # What such words name is seen from above or through a microscope, and has no up and down.
