@@ -99,6 +99,7 @@ class StudentConfig:
     backbone: StudentBackbone = "repvit_m0_9"
     head_width: int = 1024  # channels of the map
     stride: int = 14  # the map has one cell per this many pixels; image sides are a multiple of it
+    fine_map: bool = False  # also read the backbone's map at 1/16: 63 x 63 of 1008 pixels in place of 32 x 32
 
     def __post_init__(self) -> None:
         if self.backbone not in get_args(StudentBackbone):

@@ -108,3 +108,17 @@ def test_attention_biases_are_looked_up_by_distance_in_the_order_in_which_it_is_
         [numbers.setdefault((abs(a[0] - b[0]), abs(a[1] - b[1])), len(numbers)) for b in cells] for a in cells
     ]
     assert attention._distances().tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["repvit_m0_9", "tinyvit_5m", "efficientvit_b0"])
+def test_a_fine_map_tells_neighbours_apart_that_the_last_map_cannot(name: str) -> None:
+    torch.manual_seed(0)
+    plain = Student(backbone=name, head_width=8, stride=16).eval()
+    fine = Student(backbone=name, head_width=8, stride=16, fine_map=True).eval()
+    sizes = []
+    for student in (plain, fine):
+        student.head.register_forward_hook(lambda module, given, out: sizes.append(tuple(out.shape[-2:])))
+        (level,) = student(torch.rand(1, 3, 128, 64))
+        assert level.shape == (1, 8, 8, 4)
+    assert sizes == [(4, 2), (8, 4)]  # before it is brought to size
+    assert set(fine.state_dict()) - set(plain.state_dict()) == {"lateral.weight", "lateral.bias"}

@@ -38,14 +38,18 @@ class Student(nn.Module):
         backbone: a key of `BACKBONES`.
         head_width: channels of the map.
         stride: the map has one cell per this many pixels.
+        fine_map: add the backbone's map at 1/16 of the image to its last one, at 1/32. Released students have
+            none; what they give to small objects is brought to size from the last map alone.
     """
 
-    def __init__(self, backbone: str, head_width: int, stride: int) -> None:
+    def __init__(self, backbone: str, head_width: int, stride: int, fine_map: bool = False) -> None:
         super().__init__()
         self.channels = (head_width,)
         self.stride = stride
         self.backbone = build_backbone(backbone)
         features: int = self.backbone.num_features  # type: ignore[assignment]  # every timm model has it
+        fine: int = self.backbone.feature_info[-2]["num_chs"]  # type: ignore[index,assignment]  # likewise
+        self.lateral = nn.Conv2d(fine, features, 1) if fine_map else None
         self.head = nn.Sequential(
             nn.Conv2d(features, head_width, 1, bias=False),
             nn.BatchNorm2d(head_width),
@@ -55,10 +59,17 @@ class Student(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         size_hw = [side // self.stride for side in pixels.shape[-2:]]
-        x = self.backbone.forward_features(pixels)  # type: ignore[operator]  # (I, C, H / 32, W / 32)
-        x = self.head(x)  # (I, head_width, H / 32, W / 32)
+        x = self.head(self._features(pixels))  # (I, head_width, H / 32, W / 32), or H / 16, W / 16
         # Brought to the size of SAM 3's map last, where it is wide but no layer has to work at that size.
         return [F.interpolate(x, size=size_hw, mode="bilinear", align_corners=False)]
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        """(I, C, H / 32, W / 32), or H / 16, W / 16 with a fine map."""
+        if self.lateral is None:
+            return self.backbone.forward_features(pixels)  # type: ignore[operator]
+        read = self.backbone.forward_intermediates
+        fine, x = read(pixels, indices=2, intermediates_only=True)  # type: ignore[operator]
+        return self.lateral(fine) + F.interpolate(x, fine.shape[-2:], mode="nearest")
 
 
 def build_backbone(name: str) -> nn.Module:
