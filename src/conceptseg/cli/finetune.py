@@ -79,7 +79,7 @@ def finetune(
             epochs=epochs,
             only=only.value if only else None,
             resolution=resolution,
-            overrides=[*(overrides or []), *([] if lora is None else [f"lora.rank={lora}"])],
+            overrides=[*_low_rank(lora), *(overrides or [])],
             resume=resume,
         )
     except KeyboardInterrupt as stop:
@@ -91,3 +91,11 @@ def finetune(
     else:
         print_table(["x 100", "before", "after"], summary_rows(tuned.comparison), numbers=["before", "after"])
     print_written(f"wrote {tuned.model} and {tuned.report}", as_json=as_json)
+
+
+def _low_rank(rank: int | None) -> list[str]:
+    """What `--lora` changes in the recipe."""
+    if rank is None:
+        return []
+    # Next to a large weight a small change is less than half a step of bfloat16, and would be rounded away.
+    return [f"lora.rank={rank}", "weights_dtype=float32"]
