@@ -49,23 +49,44 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     return chosen
 
 
-def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+# Below this many parameters a CPU spends more on converting numbers than it saves on multiplying them.
+LARGE = 50_000_000
+
+
+def choose_dtype(
+    dtype: str | torch.dtype, device: torch.device, parameters: int | None = None
+) -> torch.dtype:
     """Turn "auto", "float32", "bfloat16" or "float16" into a number type for this device.
 
-    `auto` is bfloat16 on CUDA GPUs that compute in it, float32 elsewhere: on a CPU the small models are
-    safest there.
+    `auto` is bfloat16 on CUDA GPUs that compute in it, and for large models on CPUs that have instructions
+    for it (AVX512-BF16, AMX); float32 elsewhere.
+
+    Args:
+        dtype: what was asked for.
+        device: where the model runs.
+        parameters: of the model; None: not known yet, and taken for small.
 
     Raises:
         OptionError: unknown.
     """
     if dtype == "auto":
         native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cpu" and parameters is not None and parameters >= LARGE:
+            native = has_bfloat16_instructions()
         return torch.bfloat16 if native else torch.float32
     chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if chosen not in DTYPES.values():
         raise OptionError(f"unknown dtype {dtype!r}; choose auto, {', '.join(DTYPES)}")
     assert isinstance(chosen, torch.dtype)
     return chosen
+
+
+def has_bfloat16_instructions() -> bool:
+    """Whether this CPU multiplies matrices in bfloat16, rather than imitating it in float32."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # added after torch 2.9
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def choose_resolution(resolution: int | None, default: int, stride: int) -> int:

@@ -61,7 +61,8 @@ def load(
             onnx`), or to a file of SAM 3, EfficientSAM3 or SAM3-LiteText weights; what it is, is told from
             its contents.
         device: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1", "mps".
-        dtype: "auto" (bfloat16 on CUDA where it is native, else float32), "float32", "bfloat16", "float16".
+        dtype: "auto" (bfloat16 on CUDA where it is native, and for models of 50 million parameters or more on
+            CPUs with instructions for it; else float32), "float32", "bfloat16", "float16".
         resolution: side in pixels of the square that images are stretched to; None: what the model was
             trained at.
         geometry_from: another model, from which parts are taken that this one's file lacks: some files of
@@ -81,10 +82,10 @@ def load(
         exported = OnnxDetector(path, device)
         return Segmenter(exported, exported.tokenizer(), exported.config, dtype=dtype, resolution=resolution)
     chosen = choose_device(device)
-    number_type = choose_dtype(dtype, chosen)
+    choose_dtype(dtype, chosen)  # a wrong one is told before gigabytes are read
     others = None if geometry_from is None else find_model(geometry_from)
     detector, tokenizer, config = load_checkpoint(path, others, text_context)
-    return Segmenter(detector, tokenizer, config, device=chosen, dtype=number_type, resolution=resolution)
+    return Segmenter(detector, tokenizer, config, device=chosen, dtype=dtype, resolution=resolution)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +149,7 @@ class Segmenter:
             return
         here = next(detector.parameters()).device
         self.device = here if device is None else choose_device(device)
-        self.dtype = choose_dtype(dtype, self.device)
+        self.dtype = choose_dtype(dtype, self.device, sum(p.numel() for p in detector.parameters()))
         stride = config.architecture.vision.stride
         self.resolution = choose_resolution(resolution, config.preprocessing.resolution, stride)
         self.fingerprint = model_fingerprint(detector)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from conceptseg.errors import ConfigError
 from conceptseg.models.build import build_detector
-from conceptseg.models.fusion_encoder import FusionEncoder, FusionOutput
+from conceptseg.models.fusion_encoder import FusionEncoder, FusionLayer, FusionOutput
 from conceptseg.models.prompts import PromptTokens
 from tests.models.tiny import randomise, tiny_config
 
@@ -180,3 +180,26 @@ def test_prompt_positions_steer_where_the_image_looks_not_what_it_reads() -> Non
 def test_the_box_bias_refuses_several_levels() -> None:
     with pytest.raises(ConfigError, match="box_bias needs fusion.levels = 1"):
         build_detector(tiny_config(fusion={"levels": 2}))
+
+
+def test_pairs_of_one_image_share_the_first_self_attention_and_change_nothing() -> None:
+    fusion = encoder()
+    two = level(3, 4)
+    seen: list[int] = []
+    first = fusion.layers[0]
+    assert isinstance(first, FusionLayer)
+    first.self_attention.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[0]))
+    for index in (torch.tensor([1, 0]), torch.tensor([0, 0])):
+        shared = fuse(fusion, two, image_index=index)
+        apart = fuse(fusion, (two[0][index], two[1]))
+        torch.testing.assert_close(shared.memory, apart.memory)
+    one = fuse(fusion, (two[0][:1], two[1]), image_index=torch.tensor([0, 0]))
+    torch.testing.assert_close(one.memory, apart.memory)
+    assert seen == [2, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("options", [{"pre_norm": False}, {"pool_prompt": "mean"}, {"layers": 0}])
+def test_an_image_index_means_the_same_for_every_option(options: dict[str, Any]) -> None:
+    fusion, two, index = encoder(**options), level(2, 2), torch.tensor([1, 0])
+    shared = fuse(fusion, two, image_index=index)
+    torch.testing.assert_close(shared.memory, fuse(fusion, (two[0][index], two[1])).memory)

@@ -240,8 +240,9 @@ class BoxRelativeBias(nn.Module):
         row = torch.arange(height, dtype=boxes_cxcywh.dtype, device=boxes_cxcywh.device) / height
         to_columns = self.columns(_log_distance(column, torch.stack((x0, x1), dim=-1)))  # (B, N, W, heads)
         to_rows = self.rows(_log_distance(row, torch.stack((y0, y1), dim=-1)))  # (B, N, H, heads)
-        bias = to_rows[:, :, :, None] + to_columns[:, :, None]  # (B, N, H, W, heads)
-        return bias.flatten(2, 3).permute(0, 3, 1, 2)
+        # The small tables are turned, not their sum, which then lies in memory as attention reads it.
+        rows, columns = to_rows.permute(0, 3, 1, 2), to_columns.permute(0, 3, 1, 2)  # (B, heads, N, .)
+        return (rows[..., :, None] + columns[..., None, :]).flatten(3)  # (B, heads, N, H * W)
 
 
 def _on_padded_map(boxes_cxcywh: Tensor, fusion: FusionOutput) -> Tensor:

@@ -180,7 +180,9 @@ class Detector(nn.Module):
         """
         levels = image.of(image_index)  # each (B, D, h, w)
         fused = self.config.fusion.levels
-        fusion = self.fusion_encoder(levels[-fused:], image.positions[-fused:], prompt)  # .memory (HW, B, D)
+        fusion = self.fusion_encoder(
+            image.levels[-fused:], image.positions[-fused:], prompt, image_index=image_index
+        )  # .memory (HW, B, D)
         height, width = levels[-1].shape[-2:]
         decoded = self.decoder(fusion, (height, width))  # .hidden (L, N, B, D)
         class_logits = self.scoring(decoded.hidden, prompt)  # (L, N, B)

@@ -57,16 +57,22 @@ class FusionEncoder(nn.Module):
         prompt: PromptTokens,
         prompt_positions: Tensor | None = None,
         padding_masks: list[Tensor] | None = None,
+        image_index: Tensor | None = None,
     ) -> FusionOutput:
         """Let every image token read the prompt.
 
         Args:
-            levels: one (B, D, H, W) per level.
+            levels: one (B, D, H, W) per level, or (I, D, H, W) with `image_index`.
             positions: one (D, H, W) per level.
             prompt: (S, B, D) and its padding.
             prompt_positions: (S, B, D), added to the keys of the prompt; None in the released model.
             padding_masks: one (B, H, W) per level, True = padding; None: images fill their maps.
+            image_index: (B,) long, the image of each pair; None: each has its own. Until an image has read a
+                prompt it is the same for all of them, so that the first self-attention is done once per image.
         """
+        shared = image_index is not None and self._starts_without_prompt and padding_masks is None
+        if image_index is not None and not shared:
+            levels = [_of_pairs(level, image_index) for level in levels]
         if self.pooling_projection is not None:
             pooled = self.pooling_projection(self._pool(prompt))  # (B, D)
             levels = [level + pooled[:, :, None, None] for level in levels]
@@ -75,8 +81,11 @@ class FusionEncoder(nn.Module):
         padding = None if padding_masks is None else torch.cat([m.flatten(1) for m in padding_masks], dim=1)
         tokens = prompt.tokens.transpose(0, 1)  # (B, S, D)
         keys = tokens if prompt_positions is None else tokens + prompt_positions.transpose(0, 1)
-        for layer in self.layers:
-            x = layer(x, position, padding, keys, tokens, prompt.padding_mask)
+        for number, layer in enumerate(self.layers):
+            seen = False
+            if number == 0 and shared and image_index is not None:
+                x, seen = _of_pairs(layer.look(x, position, None), image_index), True
+            x = layer(x, position, padding, keys, tokens, prompt.padding_mask, seen)
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
         starts = [sum(h * w for h, w in sizes[:i]) for i in range(len(sizes))]
         return FusionOutput(
@@ -88,6 +97,11 @@ class FusionEncoder(nn.Module):
             spatial_shapes=torch.tensor(sizes, device=x.device),
             valid_ratios=_valid_ratios(padding_masks, x, len(sizes)),
         )
+
+    @property
+    def _starts_without_prompt(self) -> bool:
+        """Whether the first step is self-attention among unchanged image tokens, without randomness."""
+        return len(self.layers) > 0 and self.pooling_projection is None and not self.training
 
     def _pool(self, prompt: PromptTokens) -> Tensor:
         return prompt.tokens.mean(dim=0) if self.pool_prompt == "mean" else prompt.pooled()
@@ -124,10 +138,9 @@ class FusionLayer(nn.Module):
         prompt_keys: Tensor,
         prompt_values: Tensor,
         prompt_padding_mask: Tensor,
+        seen: bool = False,
     ) -> Tensor:
-        def look(n: Tensor) -> Tensor:
-            qk = n + position
-            return self.dropout(self.self_attention(qk, qk, n, key_padding_mask=padding_mask))
+        """One layer; `seen` says that `look` was done already."""
 
         def read(n: Tensor) -> Tensor:
             read = self.prompt_attention(n, prompt_keys, prompt_values, key_padding_mask=prompt_padding_mask)
@@ -136,9 +149,26 @@ class FusionLayer(nn.Module):
         def think(n: Tensor) -> Tensor:
             return self.dropout(self.feed_forward(n))
 
-        for step, norm in ((look, self.norm1), (read, self.norm2), (think, self.norm3)):
+        x = x if seen else self.look(x, position, padding_mask)
+        for step, norm in ((read, self.norm2), (think, self.norm3)):
             x = x + step(norm(x)) if self.pre_norm else norm(x + step(x))
         return x
+
+    def look(self, x: Tensor, position: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """The first third of the layer: image tokens attend to each other."""
+
+        def attend(n: Tensor) -> Tensor:
+            qk = n + position
+            return self.dropout(self.self_attention(qk, qk, n, key_padding_mask=padding_mask))
+
+        return x + attend(self.norm1(x)) if self.pre_norm else self.norm1(x + attend(x))
+
+
+def _of_pairs(x: Tensor, image_index: Tensor) -> Tensor:
+    """(I, ...) -> (B, ...), each pair's image; a single image is shared, not copied."""
+    if x.shape[0] == 1:
+        return x.expand(image_index.shape[0], *x.shape[1:])
+    return x[image_index]
 
 
 def _valid_ratios(padding_masks: list[Tensor] | None, x: Tensor, levels: int) -> Tensor:
