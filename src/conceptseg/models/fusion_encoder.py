@@ -68,7 +68,7 @@ class FusionEncoder(nn.Module):
             prompt_positions: (S, B, D), added to the keys of the prompt; None in the released model.
             padding_masks: one (B, H, W) per level, True = padding; None: images fill their maps.
             image_index: (B,) long, the image of each pair; None: each has its own. Until an image has read a
-                prompt it is the same for all of them, so that the first self-attention is done once per image.
+                prompt it is the same for all of them, so the first self-attention is done once per image.
         """
         shared = image_index is not None and self._starts_without_prompt and padding_masks is None
         if image_index is not None and not shared:
