@@ -80,3 +80,12 @@ def test_a_tokenizer_without_start_and_end_is_refused() -> None:
 
     with pytest.raises(CheckpointError, match="startoftext"):
         Tokenizer(FastTokenizer(BPE()), context_length=8)
+
+
+def test_another_context_length_pads_and_cuts_the_same_pieces(tokenizer: Tokenizer) -> None:
+    ids, longer, shorter = (
+        tokenizer.with_context_length(length)(["red circle", "coin"]) for length in (8, 12, 4)
+    )
+    assert torch.equal(ids, tokenizer(["red circle", "coin"]))
+    assert torch.equal(longer[:, :8], ids) and not longer[:, 8:].any()
+    assert torch.equal(shorter[:, :3], ids[:, :3]) and shorter.shape == (2, 4)
