@@ -48,7 +48,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 from conceptseg.data.concept_data import ConceptDataset, ConceptImage, open_dataset
 from conceptseg.evaluation.asking import LEAST_SCORE
 from conceptseg.evaluation.evaluate import evaluate
-from conceptseg.images import load_image
+from conceptseg.images import Pixels, load_image
 from conceptseg.result import Result
 
 LEVELS = 4  # maps of different resolution
@@ -152,37 +152,41 @@ BACKBONES = {"mobilenet": mobilenet, "resnet50": resnet50}
 
 
 class Examples:
-    """Pictures and targets as torchvision's detectors take them, read once and kept."""
+    """Pictures and targets as torchvision's detectors take them; pictures are read once and kept."""
 
     def __init__(self, dataset: ConceptDataset, classes: Sequence[str], masks: bool, seed: int) -> None:
         self._random = np.random.default_rng(seed)
-        self._kept = [self._read(image, classes, masks) for image in dataset]
+        self._classes, self._masks = classes, masks
+        self._kept = [(image, load_image(image.path).pixels.copy()) for image in dataset]
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def batches(self, size: int) -> Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]]:
         """For ever: shuffled, flipped in both directions at random."""
+        size = min(size, len(self._kept))
         while True:
             order = self._random.permutation(len(self._kept))
             for start in range(0, len(order) - size + 1, size):
-                chosen = [self._flipped(*self._kept[i]) for i in order[start : start + size]]
+                chosen = [self._flipped(*self._read(*self._kept[i])) for i in order[start : start + size]]
                 yield [image for image, _ in chosen], [target for _, target in chosen]
 
-    def _read(
-        self, image: ConceptImage, classes: Sequence[str], masks: bool
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        pixels = torch.from_numpy(load_image(image.path).pixels.copy()).permute(2, 0, 1)
-        found = [(classes.index(name) + 1, it) for name, objects in image.phrases.items() for it in objects]
-        found = [(label, it) for label, it in found if not it.crowd]
+    def _read(self, image: ConceptImage, pixels: Pixels) -> tuple[Tensor, dict[str, Tensor]]:
+        found = [
+            (self._classes.index(phrase) + 1, it)
+            for phrase, objects in image.phrases.items()
+            for it in objects
+            if not it.crowd
+        ]
         boxes = torch.tensor([it.box_xyxy for _, it in found], dtype=torch.float32).reshape(-1, 4)
         wide = (boxes[:, 2] > boxes[:, 0] + 0.5) & (boxes[:, 3] > boxes[:, 1] + 0.5)
-        target = {"boxes": boxes[wide], "labels": torch.tensor([label for label, _ in found])[wide]}
-        if masks:
+        labels = torch.tensor([label for label, _ in found], dtype=torch.long)
+        target = {"boxes": boxes[wide], "labels": labels[wide]}
+        if self._masks:
             decoded = [it.decode(image.height, image.width) for _, it in found]
             stacked = np.stack(decoded) if decoded else np.zeros((0, image.height, image.width), bool)
             target["masks"] = torch.from_numpy(stacked.astype(np.uint8))[wide]
-        return pixels, target
+        return torch.from_numpy(pixels).permute(2, 0, 1), target
 
     def _flipped(self, pixels: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         image, flipped = pixels.float() / 255, dict(target)
