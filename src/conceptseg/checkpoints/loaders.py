@@ -65,8 +65,8 @@ def open_checkpoint(
         return open_model_folder(path, text_context)
     if is_onnx_folder(path):
         raise CheckpointError(
-            f"{path} is an ONNX folder: it can be asked, but holds no weights to read; give the model that it "
-            "was exported from"
+            f"{path} is an ONNX folder: it can be asked, but holds no weights to read; give the model that "
+            "it was exported from"
         )
     if config is not None and str(config.get("model_type", "")).startswith("sam3"):
         weights = [path / name for name in TRANSFORMERS_FILES if (path / name).is_file()]

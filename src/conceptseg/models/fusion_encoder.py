@@ -84,6 +84,7 @@ class FusionEncoder(nn.Module):
         for number, layer in enumerate(self.layers):
             seen = False
             if number == 0 and shared and image_index is not None:
+                assert isinstance(layer, FusionLayer)
                 x, seen = _of_pairs(layer.look(x, position, None), image_index), True
             x = layer(x, position, padding, keys, tokens, prompt.padding_mask, seen)
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
