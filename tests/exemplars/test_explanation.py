@@ -34,7 +34,8 @@ def test_similarity_is_the_cosine_with_every_image_token(tiny_segmenter, picture
     level = encoded.features.levels[-1][0]
     expected = torch.nn.functional.cosine_similarity(token[:, None, None], level, dim=0)
     np.testing.assert_allclose(told.token_similarity[0], expected.numpy(), atol=1e-5)
-    assert told.feature_similarity.shape == told.token_similarity.shape == (2, *level.shape[1:])
+    assert told.feature_similarity.shape == (2, *level.shape[1:])
+    assert told.token_similarity.shape == (3, *level.shape[1:])  # the closing token has no box
     assert told.gate is None and told.context is None and told.encoder == "roi"
 
 
@@ -50,9 +51,9 @@ def test_a_place_is_most_like_what_lies_under_a_box_on_it(tiny_segmenter) -> Non
 def test_tokens_of_a_concept_come_after_the_boxes(tiny_segmenter, picture) -> None:
     kind = tiny_segmenter.exemplar(picture[::-1].copy(), BOXES[:1])
     told = explain(tiny_segmenter, picture, BOXES, exemplar=kind)
-    assert len(told.token_similarity) == 2 + 2 and len(told.feature_similarity) == 2
+    assert len(told.token_similarity) == 3 + 2 and len(told.feature_similarity) == 2
     alone = explain(tiny_segmenter, picture, exemplar=kind)
-    np.testing.assert_allclose(alone.token_similarity, told.token_similarity[2:], atol=1e-6)
+    np.testing.assert_allclose(alone.token_similarity, told.token_similarity[3:], atol=1e-6)
 
 
 @pytest.mark.parametrize(

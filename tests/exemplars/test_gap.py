@@ -36,6 +36,7 @@ def test_the_token_of_a_box_is_what_an_exemplar_of_it_holds(tiny_segmenter, pict
     kind = tiny_segmenter.exemplar(pixels, boxes=[list(box)])
     np.testing.assert_allclose(said.tokens[0], kind.tokens[0].numpy(), atol=1e-5)
     np.testing.assert_allclose(said.tokens[1], said.tokens[0], atol=1e-6)
+    np.testing.assert_allclose(said.closing[0], kind.tokens[1].numpy(), atol=1e-5)
     assert said.cells.shape == (2, 49, 32) and said.pooled.shape == (2, 32)
 
 
@@ -52,7 +53,8 @@ def test_examples_are_the_same_in_every_run_and_come_image_by_image(tiny_segment
 
 def test_every_part_of_the_gap_is_measured(measured, tiny_segmenter) -> None:
     figures = measured.figures
-    assert set(figures) == {"statistics", "agreement", "scale", "context", "conflict"}
+    assert set(figures) == {"statistics", "agreement", "closing", "scale", "context", "conflict"}
+    assert figures["closing"]["centred"] != figures["agreement"]["centred"]
     assert len(figures["statistics"]["token_mean"]) == 32
     for part in ("raw", "centred", "linear"):
         assert -1 <= figures["agreement"][part]["cosine_own"] <= 1

@@ -3,8 +3,8 @@
     explanation = explain(segmenter, "coins.png", boxes=[[189, 170, 237, 217]])
     explanation.save("explained.png")
 
-For every example: where the image is like its token, and where it is like the features under its box. The two
-maps show the gap between the encoders by eye. Then what the encoder's kind has: the context it picked, the
+For every token: where the image is like it, and where it is like the features under its box. The two maps
+show the gap between the encoders by eye. Then what the encoder's kind has: the context it picked, the
 gate between exemplar and image, the shares of its levels and kernels.
 """
 
@@ -37,14 +37,14 @@ LEVELS, KERNELS = ("early", "middle", "late"), ("3 x 3", "5 x 5", "7 x 7")
 
 @dataclass(frozen=True)
 class Explanation:
-    """M examples on an image of h x w features; M counts the tokens of a concept from elsewhere too.
+    """M tokens on an image of h x w features: of the boxes, the closing one, and those of a concept.
 
     Attributes:
         image: (H, W, 3), the searched one.
-        boxes_xyxy: of the first examples; tokens of a concept have no box here.
-        labels: of all examples that are boxes here, 1 or 0.
+        boxes_xyxy: of the first tokens; the closing one and those of a concept have no box here.
+        labels: of the boxes, 1 or 0.
         encoder: kind of the exemplar encoder.
-        token_similarity: (M, h, w) cosine of each example's token with every image token.
+        token_similarity: (M, h, w) cosine of each token with every image token.
         feature_similarity: (boxes, h, w) cosine of the mean feature under each box with every image token.
         context: (boxes, h, w) which image tokens each box picked, summing to 1; None where the kind has none.
         gate: (boxes, D) share of the exemplar's side, 0 to 1; likewise.
@@ -112,7 +112,9 @@ def explain(
     prompt = GeometricPrompt() if examples is None else examples.to_model(segmenter.device)
     with segmenter.inference():
         trace = detector.exemplar_encoder.trace(level, features.positions[-1], index, prompt)
-        tokens = trace.tokens.tokens[:-1, 0].float()  # (boxes, D), without the closing one
+        tokens = trace.tokens.tokens[:, 0].float()  # (boxes + 1, D), the closing one last
+        if examples is None:
+            tokens = tokens[:0]  # a concept from elsewhere brings its own
         if exemplar is not None:
             tokens = torch.cat((tokens, exemplar.tokens.to(tokens.device)))
         pooled = level.new_zeros(0, level.shape[1])
@@ -194,8 +196,11 @@ def _show_gate(axes: Any, gate: Array) -> None:
 
 
 def _caption(it: Explanation, row: int, boxed: bool) -> str:
+    count = len(it.boxes_xyxy)
+    if not boxed and count and row == count:
+        return "the closing token, which has read the boxes"
     if not boxed:
-        return f"token {row - len(it.boxes_xyxy) + 1} of the concept"
+        return f"token {row - count + (not count)} of the concept from elsewhere"
     said = [f"{it.encoder}, {'like this' if it.labels[row] else 'not like this'}"]
     if it.level_weights is not None:
         said.append(", ".join(f"{n} {w:.2f}" for n, w in zip(LEVELS, it.level_weights, strict=True)))

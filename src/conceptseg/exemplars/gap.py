@@ -39,7 +39,8 @@ class Gap:
     """What was measured of one model; `save` writes it down, beside another one where there is one.
 
     Attributes:
-        figures: `statistics`, `agreement`, `scale`, `context`, `conflict`; NaN where nothing can be said.
+        figures: `statistics`, `agreement`, `closing` (agreement of the prompt's closing token), `scale`,
+            `context`, `conflict`; NaN where nothing can be said.
         setup: which model, which data, how many examples.
     """
 
@@ -115,6 +116,7 @@ def measure_gap(
         figures={
             "statistics": channel_statistics(said.tokens, said.cells.reshape(-1, said.cells.shape[-1])),
             "agreement": agreement(said.tokens, said.pooled, concepts, numbers),
+            "closing": agreement(said.closing, said.pooled, concepts, numbers),
             "scale": {name: stays_put(*moved[name].of(said.tokens)) for name in _scale_names()},
             "context": {name: stays_put(*moved[name].of(said.tokens)) for name in ("background", "covered")},
             "conflict": _conflict(segmenter, pictures, examples, gradients, seed, tasks),

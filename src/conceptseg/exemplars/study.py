@@ -130,9 +130,11 @@ def _run_cell(recipe: StudyRecipe, cell: Cell, run: Path, shared: _Shared) -> No
     folder = RunFolder(run)
     seconds = run / "cpu_seconds.json"
     if not folder.model_path.is_dir():
+        pool, resume = shared.pool(), folder.recipe_path.is_file()
         began = time.process_time()
-        run_job(AlignJob(align, folder, shared.pool()), resume=folder.recipe_path.is_file())
-        _write(seconds, {"cpu_seconds": time.process_time() - began})
+        run_job(AlignJob(align, folder, pool), resume)
+        if not resume:  # what an interrupted attempt took is not known
+            _write(seconds, {"cpu_seconds": time.process_time() - began})
     detector, tokenizer, config = load_checkpoint(folder.model_path)
     segmenter = Segmenter(detector, tokenizer, config, device="cpu", resolution=align.pool.resolution)
     measured = _measure_model(segmenter, recipe, shared)

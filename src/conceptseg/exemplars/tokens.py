@@ -25,6 +25,7 @@ class BoxTokens:
     """n boxes; float64, on the CPU."""
 
     tokens: NDArray[np.float64]  # (n, D), the exemplar encoder's, each box asked alone
+    closing: NDArray[np.float64]  # (n, D), the token that closes each prompt
     cells: NDArray[np.float64]  # (n, CELLS * CELLS, D), image features under each box
 
     @property
@@ -48,6 +49,7 @@ def read_boxes(segmenter: Segmenter, pixels: NDArray[np.uint8], boxes_xyxy: Sequ
         regions = pool_regions(image.levels[-1], index, boxes, CELLS)  # (n, 1, D, r, r)
     return BoxTokens(
         tokens=made.tokens[0].double().cpu().numpy(),
+        closing=made.tokens[-1].double().cpu().numpy(),
         cells=regions[:, 0].flatten(2).transpose(1, 2).double().cpu().numpy(),
     )
 
@@ -61,5 +63,7 @@ def read_examples(
         boxes = [it.box_xyxy for image, it in examples if image == number]
         parts.append(read_boxes(segmenter, images[number].pixels, boxes))
     return BoxTokens(
-        np.concatenate([part.tokens for part in parts]), np.concatenate([part.cells for part in parts])
+        tokens=np.concatenate([part.tokens for part in parts]),
+        closing=np.concatenate([part.closing for part in parts]),
+        cells=np.concatenate([part.cells for part in parts]),
     )
