@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,21 @@ ROWS: tuple[tuple[str, Callable[[dict[str, Any], str], float]], ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What a run took since it was last started."""
+
+    clock: float  # seconds
+    processor: float  # seconds of processor time, over all cores and with workers that have ended
+
+
 def write_report(
     folder: RunFolder,
     recipe: FinetuneRecipe,
     found: Comparison,
     models: tuple[Segmenter, Segmenter],
     judge: ConceptDataset,
-    seconds: float,
+    spent: Spent,
 ) -> Path:
     """Write the report and its pictures.
 
@@ -59,7 +68,7 @@ def write_report(
         found: the figures.
         models: before and after.
         judge: the held-out images; some are drawn.
-        seconds: of processor time that this process has used, its workers included.
+        spent: time since the run began or was resumed.
 
     Returns:
         Path of the report.
@@ -67,7 +76,7 @@ def write_report(
     write_text(folder.path / COMPARISON, comparison_json(found))
     drawn = draw_progress(folder.metrics(), folder.path / PROGRESS)
     pictures = _draw_overlays(models, judge, found, folder.path)
-    write_text(folder.path / REPORT, _markdown(recipe, found, models, judge, seconds, drawn, pictures))
+    write_text(folder.path / REPORT, _markdown(recipe, found, models, judge, spent, drawn, pictures))
     return folder.path / REPORT
 
 
@@ -162,7 +171,7 @@ def _markdown(
     found: Comparison,
     models: tuple[Segmenter, Segmenter],
     judge: ConceptDataset,
-    seconds: float,
+    spent: Spent,
     progress: bool,
     pictures: Sequence[tuple[str, str]],
 ) -> str:
@@ -173,8 +182,8 @@ def _markdown(
     parts = [
         f"# {recipe.name}: {recipe.model} fine-tuned on {judge.name}",
         f"{recipe.steps:,} steps of {recipe.batch.images * recipe.batch.questions} questions at "
-        f"{recipe.resolution} px, {seconds / 60:.1f} minutes of processor time since the last start. "
-        f"Trained: {trained}.",
+        f"{recipe.resolution} px; {spent.clock / 60:.1f} minutes since the last start, "
+        f"{spent.processor / 60:.1f} of processor time. Trained: {trained}.",
         f"Judged on {judge.split}: {counts['images']:,} images, {counts['objects']:,} objects, "
         f"{counts['positive_pairs']:,} present and {counts['absent_pairs']:,} absent (image, phrase) pairs; "
         f"asked by phrase at a threshold of 0.5, at {before.resolution} px before and {after.resolution} px "

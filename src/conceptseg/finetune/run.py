@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from conceptseg.finetune.look import DatasetValidation, at_resolution
 from conceptseg.finetune.parts import TrainAndJudge, spread, train_and_judge
 from conceptseg.finetune.queries import with_more_queries
 from conceptseg.finetune.recipe import FinetuneRecipe, Only
-from conceptseg.finetune.report import REPORT, write_report
+from conceptseg.finetune.report import REPORT, Spent, write_report
 from conceptseg.finetune.settle import settle
 from conceptseg.hub import find_model
 from conceptseg.losses.detection import DetectionLoss
@@ -144,6 +145,7 @@ class FinetuneJob:
     folder: RunFolder
     parts: TrainAndJudge
     model: LoadedModel = field(repr=False)
+    began: float = field(default_factory=time.perf_counter)
     comparison: Comparison | None = field(default=None, repr=False)  # in the main process, when it is done
 
     def prepare(self) -> None:
@@ -204,7 +206,8 @@ class FinetuneJob:
             getattr(torch, recipe.weights_dtype),
         )
         self.comparison = found
-        write_report(self.folder, recipe, found, (before, after), judge, sum(os.times()[:4]))
+        spent = Spent(time.perf_counter() - self.began, sum(os.times()[:4]))
+        write_report(self.folder, recipe, found, (before, after), judge, spent)
 
     def _tuned_config(self) -> ModelConfig:
         """Of the model that is trained: the start's, with the recipe's square and queries."""
