@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from conceptseg.checkpoints.atomic_write import replacing
@@ -185,9 +186,10 @@ class FinetuneJob:
         _, tokenizer, config = self.model
         recipe, judge = self.recipe, self.parts.judge
         tuned = uncalibrated(self._tuned_config())
-        after, result = calibrated(Segmenter(task.detector, tokenizer, tuned), judge)
-        before = Segmenter(*load_checkpoint(find_model(recipe.model)), device=after.device)
-        found = compare(before, after, result, judge, recipe.scenes)
+        with Console(stderr=True).status("comparing before and after"):
+            after, result = calibrated(Segmenter(task.detector, tokenizer, tuned), judge)
+            before = Segmenter(*load_checkpoint(find_model(recipe.model)), device=after.device)
+            found = compare(before, after, result, judge, recipe.scenes)
         provenance = {
             **config.provenance,
             "name": recipe.name,
