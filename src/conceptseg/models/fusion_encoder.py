@@ -8,6 +8,7 @@ image is off in the released model.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -84,8 +85,8 @@ class FusionEncoder(nn.Module):
         for number, layer in enumerate(self.layers):
             seen = False
             if number == 0 and shared and image_index is not None:
-                assert isinstance(layer, FusionLayer)
-                x, seen = _of_pairs(layer.look(x, position, None), image_index), True
+                look = cast(FusionLayer, layer).look  # a cast: training may wrap layers, which passes this on
+                x, seen = _of_pairs(look(x, position, None), image_index), True
             x = layer(x, position, padding, keys, tokens, prompt.padding_mask, seen)
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
         starts = [sum(h * w for h, w in sizes[:i]) for i in range(len(sizes))]
