@@ -6,30 +6,26 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
-from conceptseg.data.batch import Batch
 from conceptseg.data.scenes import Scene
 from conceptseg.errors import ConfigError
 from conceptseg.exemplars.align_recipe import AlignRecipe, load_align_recipe
 from conceptseg.exemplars.align_task import AlignTask, ExemplarAlignment
+from conceptseg.exemplars.align_validation import AlignValidation
 from conceptseg.exemplars.pool import PoolBatches, PoolConfig, draw_pool, encode_pool
-from conceptseg.exemplars.quick_f1 import box_f1
 from conceptseg.hub import find_model
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.build import build_detector
 from conceptseg.models.config import AnyExemplarConfig, ModelConfig
 from conceptseg.models.detector import Detector
-from conceptseg.models.text.tokenizer import Tokenizer
 from conceptseg.train.job import Work, run_job
 from conceptseg.train.run import take_weights
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.task import Task
-from conceptseg.train.validation import Validation
 
 
 def train_recipe(
@@ -138,45 +134,3 @@ def check_resolution(pool: PoolConfig, config: ModelConfig) -> None:
         raise ConfigError(
             f"pool.resolution is {pool.resolution}; it must be a multiple of {stride} for this model"
         )
-
-
-class AlignValidation:
-    """Losses on held-out pictures, and the F1 of the boxes that are found there at a score of 0.5."""
-
-    def __init__(self, recipe: AlignRecipe, tokenizer: Tokenizer) -> None:
-        self.recipe = recipe
-        self.tokenizer = tokenizer
-        self._batches: list[Batch] | None = None
-
-    def __call__(self, task: Task, step: int) -> Validation:
-        assert isinstance(task, AlignTask)
-        if self._batches is None:
-            self._batches = held_out_batches(self.recipe, self.tokenizer)
-        device, weights = task.mean.device, task.loss_weights(step)
-        values: dict[str, float] = {}
-        counts = np.zeros(3)
-        for batch in self._batches:
-            batch = batch.to(device)
-            torch.manual_seed(0)
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-                losses = task(batch, batch.targets.valid.sum().clamp(min=1).float())
-                output = task.predict(batch)
-            for name, value in losses.items():
-                values[f"loss/{name}"] = values.get(f"loss/{name}", 0.0) + float(value) / len(self._batches)
-            counts += box_f1(output, batch.targets)
-        values["loss/total"] = sum(
-            weights[name.removeprefix("loss/")] * value for name, value in values.items()
-        )
-        values["box_f1"] = float(2 * counts[0] / max(1.0, counts[1] + counts[2]))
-        return Validation(values, decides="box_f1", larger_is_better=True)
-
-
-def held_out_batches(recipe: AlignRecipe, tokenizer: Tokenizer) -> list[Batch]:
-    """Questions about pictures that the pool does not hold."""
-    count = recipe.validation_batches
-    pool = recipe.pool
-    if pool.dataset is None:
-        pool = dataclasses.replace(pool, scenes=2 * pool.pairs * count)
-    scenes = draw_pool(pool, "held_out")
-    data = PoolBatches(pool, scenes, tokenizer, recipe.pool.seed, count)
-    return [data[i] for i in range(count)]
