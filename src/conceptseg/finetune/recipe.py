@@ -52,8 +52,8 @@ class FinetuneRecipe(RunConfig):
     one_to_many: bool = False  # train the auxiliary queries too: half as much time again
     alignment: AlignmentConfig | None = None  # draw example boxes towards the image beside it; null: do not
     alignment_phases: tuple[AlignmentPhase, ...] = PROGRESSIVE  # how much that counts, and the rate
-    looks: int | None = 10  # at held-out images in the whole run; null: every `validate_every` steps
-    look_images: int = 32  # of these, evenly spread
+    looks: int | None = 8  # at held-out images in the whole run; null: every `validate_every` steps
+    look_images: int = 24  # of these, evenly spread
     held_out_images: int = 100  # that the end of the run is judged on, at most
     scenes: int = 60  # on which the report says what was forgotten; 0: none
 

@@ -23,7 +23,7 @@ class AugmentConfig:
 
     flip: bool = True  # left and right
     turns: bool | None = None  # quarter turns; None: where the phrases speak of what has no up and down
-    windows: float = 0.75  # share of the steps that see windows of images; the others see them nearly whole
+    windows: float = 0.8  # share of the steps that see windows of images; the others see them nearly whole
     smallest_window: float = 0.4  # its side as a share of the image's
     stretch: float = 0.15  # a window's sides differ by up to this share beside the image's own proportions
     colour: float = 0.2  # brightness, contrast and saturation change by up to this share; 0 switches it off
