@@ -6,6 +6,7 @@
     python benchmarks/official_size.py load FOLDER        # time and memory of loading, medians
     python benchmarks/official_size.py segment FOLDER     # `conceptseg segment`, time per stage, memory
     python benchmarks/official_size.py all FOLDER --size tiny    # the same in a minute, to try it
+    python benchmarks/official_size.py load FOLDER --size quarter    # with 8 and 4 layers for 32 and 24
 
 FOLDER takes about 10 GB. `parity` holds one model at a time, about 8 GB with what it computes. Linux only:
 memory is read from /proc. Needs the `test` extra. Writes official_size.json and official_size.md to
@@ -269,7 +270,7 @@ def main() -> None:
     )
     parser.add_argument("step", choices=("all", *STEPS))
     parser.add_argument("folder", type=Path, help="where the models are written to and read from")
-    parser.add_argument("--size", choices=("full", "tiny"), default="full")
+    parser.add_argument("--size", choices=("full", "quarter", "tiny"), default="full")
     parser.add_argument("--threads", type=int, default=2, help="threads of every computation (default: 2)")
     parser.add_argument("--repeats", type=int, default=5, help="loads to take the median of (default: 5)")
     parser.add_argument("--out", type=Path, help="folder of the results")

@@ -1,4 +1,4 @@
-"""A `transformers` folder of SAM 3 with random weights, at its released size or a tiny one.
+"""A `transformers` folder of SAM 3 with random weights: its released size, a quarter of its layers, or tiny.
 
 Every parameter and stored buffer is random, so equal outputs mean something. The trunk's epsilon is the
 official 1e-5 and not `transformers`' own 1e-6. Words come from a made-up vocabulary in the format and of the
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from tests.parity.cases import random_value, tiny_config
 
-SIZES = ("full", "tiny")
+SIZES = ("full", "quarter", "tiny")
 CLIP_TOKENS, CLIP_CONTEXT = 49408, 32
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -30,7 +30,7 @@ def write_random_sam3(folder: Path, size: str, seed: int = 0) -> int:
     """
     import transformers
 
-    config = released_config() if size == "full" else small_config()
+    config = {"full": released_config, "quarter": quarter_config, "tiny": small_config}[size]()
     with torch.device("meta"):
         keys = transformers.Sam3Model(config).state_dict()
     generator = torch.Generator().manual_seed(seed)
@@ -54,6 +54,15 @@ def released_config() -> Any:
 
     config = Sam3Config()
     config.vision_config.backbone_config.layer_norm_eps = 1e-5
+    return config
+
+
+def quarter_config() -> Any:
+    """The released widths, but 8 of the 32 blocks of the trunk and 4 of the 24 of the text encoder."""
+    config = released_config()
+    config.vision_config.backbone_config.num_hidden_layers = 8
+    config.vision_config.backbone_config.global_attn_indexes = [1, 3, 5, 7]
+    config.text_config.num_hidden_layers = 4
     return config
 
 
