@@ -15,6 +15,7 @@ import typer
 
 import conceptseg
 from conceptseg.cli import (
+    benchmark,
     convert,
     data,
     demo,
@@ -62,6 +63,7 @@ exemplar.register(app)
 distill.register(app)
 presence.register(app)
 export.register(app)
+benchmark.register(app)
 
 
 @app.callback(invoke_without_command=True)
