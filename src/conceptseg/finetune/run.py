@@ -73,7 +73,7 @@ def finetune(
         data: COCO, Roboflow, SA-Co or YOLO; masks, or boxes only.
         model: embedded name, path, or Hugging Face repository.
         out: run folder; None for `runs/finetune`.
-        epochs: passes through the data; None: 36, yet 300 to 1,000 steps.
+        epochs: passes through the data; None: 45, yet 300 to 1,400 steps.
         only: train "presence", "exemplar", "heads" or "all"; None: all of a small network, the heads of a
             large one.
         resolution: side in pixels of the square that images are stretched to; None: chosen from the size of

@@ -21,8 +21,8 @@ MOST_ENLARGED = (
 )
 QUERIES_PER_OBJECT = 2.0  # at so many for each object of a dense image, every object has one close by
 MOST_QUERIES = 400
-STEPS = (300, 1000)  # least and most, when neither epochs nor steps are said
-EPOCHS = 36.0  # likewise
+STEPS = (300, 1400)  # least and most, when neither epochs nor steps are said
+EPOCHS = 45.0  # likewise
 OBJECTS_LOOKED_AT = 300  # images whose objects are measured
 
 # What such words name is seen from above or through a microscope, and has no up and down.
