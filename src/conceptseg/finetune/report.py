@@ -193,7 +193,7 @@ def _markdown(
         _table(["x 100", "before", "after"], summary_rows(found)),
         "## Per phrase",
         _table(
-            ["phrase, x 100", "objects", "AP50 before", "AP50 after", "cgF1 before", "cgF1 after"],
+            ["phrase, x 100", "objects", "AP50 before", "AP50 after", "pmF1 before", "pmF1 after"],
             _phrase_rows(found),
         ),
         "## In use",
@@ -222,7 +222,7 @@ def _phrase_rows(found: Comparison) -> list[list[str]]:
         if not metrics["counts"]["objects"]:
             continue
         cells = [str(metrics["counts"]["objects"])]
-        for name in ("map50", "cgf1"):
+        for name in ("map50", "pmf1"):  # cgF1 needs absent pairs, which one phrase may not have
             cells += [percent(side[phrase][kind][name]) for side in (before, after)]
         rows.append([phrase.replace("|", r"\|"), *cells])
     return rows
