@@ -69,10 +69,12 @@ def test_other_layouts_and_damaged_folders_are_checkpoint_errors(tiny_model_fold
 
 
 def test_impossible_options_are_refused_before_the_weights_are_read(tmp_path):
+    unreadable = tmp_path / "sam3.pt"
+    unreadable.write_bytes(b"")
     with pytest.raises(cs.OptionError, match="unknown device"):
-        cs.load(tmp_path / "gone", device="warp")
+        cs.load(unreadable, device="warp")
     with pytest.raises(cs.OptionError, match="unknown dtype"):
-        cs.load(tmp_path / "gone", dtype="int3")
+        cs.load(unreadable, dtype="int3")
 
 
 @pytest.fixture

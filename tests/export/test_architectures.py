@@ -42,6 +42,7 @@ def test_the_released_detector_exports(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["repvit_m0_9", "tinyvit_5m", "efficientvit_b0"])
 def test_one_student_of_each_family_exports(tmp_path, backbone):
+    torch.manual_seed(0)  # some random EfficientViT attends to nothing, and divides by its epsilon of 1e-15
     vision = StudentConfig(backbone=backbone, head_width=16)
     detector = build_detector(dataclasses.replace(TINY, vision=vision, neck=NeckConfig())).eval()
     randomise(detector.neck)
