@@ -119,7 +119,8 @@ class Transformers:
             ) from error
         self.device = device
         self.dtype = getattr(torch, dtype)
-        self.model: Any = Sam3Model.from_pretrained(folder, dtype=self.dtype).to(device).eval()
+        model: Any = Sam3Model.from_pretrained(folder, dtype=self.dtype)
+        self.model = model.to(device).eval()
         self.processor: Any = Sam3Processor.from_pretrained(folder)
 
     def stages(self, image: Path, phrase: str) -> dict[str, float]:

@@ -118,7 +118,8 @@ def benchmark(
             measured[name] = Measured(**rounds[name], memory=memory)
         agreement = {}
         if against is not None:
-            agreement = compare(*(program.raw(image, text[0]) for program in programs), segmenter.resolution)
+            one, other = (program.raw(image, text[0]) for program in programs)
+            agreement = compare(one, other, segmenter.resolution)
     torch_network = isinstance(segmenter.network, Detector)
     return Benchmark(
         model=str(model),
