@@ -185,3 +185,22 @@ def test_runs_of_either_precision_follow_one_another_in_a_process(
         folder = train(precision=precision, data=stages(steps=1), validation_batches=0)
         folder.path.rename(tmp_path / f"{len(seen)}")
     assert seen == [torch.float32, torch.bfloat16, torch.float32]
+
+
+def test_half_precision_attention_is_a_training_step_s_own(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The switch is the process's; whoever trains in a program does not change its other models."""
+    allowed = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed
+    before, inside = allowed(), []
+    honest = DetectionTask.forward
+
+    def forward(self: DetectionTask, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
+        inside.append((self.training, allowed()))
+        return honest(self, batch, num_boxes)
+
+    monkeypatch.setattr(DetectionTask, "forward", forward)
+    train(data=stages(steps=2))
+    assert {is_allowed for training, is_allowed in inside if training} == {True}
+    assert {is_allowed for training, is_allowed in inside if not training} <= {before}
+    assert allowed() == before
