@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from conceptseg.train.job import Work, run_job
 from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.task import Task
-from conceptseg.train.validation import Validation
+from conceptseg.train.validation import HeldOutLosses
 
 PROBE = ("visual", "a yellow school bus", "Über 12 naïve cafés", "zebra-striped star")
 
@@ -221,36 +221,6 @@ class DistilJob:
             held = SceneBatches(recipe.scenes(), tokenizer, recipe.seed, split="held_out")
             return [held[recipe.steps - 1 - i] for i in range(count)]
         return [data[recipe.steps + i] for i in range(count)]
-
-
-class HeldOutLosses:
-    """The losses on a few batches that are not trained on; their weighted sum says which weights are best."""
-
-    def __init__(self, batches: Callable[[], list[Batch]], precision: str) -> None:
-        """Args:
-        batches: makes them; called once, at the first look.
-        precision: "bf16" or "float32", as in training.
-        """
-        self._make = batches
-        self._batches: list[Batch] | None = None
-        self._half = precision == "bf16"
-
-    def __call__(self, task: Task, step: int) -> Validation:
-        self._batches = self._make() if self._batches is None else self._batches
-        device, weights = task.mean.device, task.loss_weights(step)
-        values: dict[str, float] = {}
-        for batch in self._batches:
-            batch = batch.to(device)
-            torch.manual_seed(0)
-            count = batch.targets.valid.sum().clamp(min=1).float()
-            with torch.autocast(device.type, torch.bfloat16, enabled=self._half):
-                losses = task(batch, count)
-            for name, value in losses.items():
-                values[f"loss/{name}"] = values.get(f"loss/{name}", 0.0) + float(value) / len(self._batches)
-        values["loss/total"] = sum(
-            weights[name.removeprefix("loss/")] * value for name, value in values.items()
-        )
-        return Validation(values, decides="loss/total")
 
 
 def fill_cache(cache: FeatureCache, teacher: Teacher, paths: Sequence[Path], limit_gb: float) -> None:

@@ -119,6 +119,29 @@ class Repair:
         }
 
 
+@dataclass(frozen=True)
+class RepairCase:
+    """What a repair works on.
+
+    Attributes:
+        path: of the model to repair.
+        model: the same, loaded.
+        teacher: the one that the options name, loaded.
+        data: what `fit` is a part of.
+        fit: images to fit on.
+        folder: of the repaired model.
+        options: see `RepairOptions`.
+    """
+
+    path: Path
+    model: Segmenter
+    teacher: Segmenter | None
+    data: str
+    fit: ConceptDataset
+    folder: Path
+    options: RepairOptions
+
+
 def repair(
     model: str | os.PathLike[str],
     method: Method,
@@ -156,7 +179,8 @@ def repair(
         judgements = {} if teacher is None else {"teacher": judge(teacher, parts.judge, options.threshold)}
         judgements["before"] = judge(before, parts.judge, options.threshold)
         say(f"repairing: {method}")
-        spent = write_repaired(Path(model), before, teacher, method, data, parts.fit, folder, options)
+        case = RepairCase(Path(model), before, teacher, str(data), parts.fit, folder, options)
+        spent = write_repaired(case, method)
         say("judging the repaired model")
         after = load(folder, device=options.device, dtype=options.dtype)
         judgements["after"] = judge(after, parts.judge, options.threshold)
@@ -166,33 +190,14 @@ def repair(
     return found
 
 
-def write_repaired(
-    path: Path,
-    model: Segmenter,
-    teacher: Segmenter | None,
-    method: Method,
-    data: str | os.PathLike[str],
-    fit: ConceptDataset,
-    folder: Path,
-    options: RepairOptions,
-) -> dict[str, float]:
+def write_repaired(case: RepairCase, method: Method) -> dict[str, float]:
     """Repair without judging.
-
-    Args:
-        path: of the model.
-        model: the same, loaded.
-        teacher: the one that the options name, loaded.
-        method: of the four.
-        data: what `fit` is a part of.
-        fit: images to fit on.
-        folder: of the repaired model.
-        options: see `RepairOptions`.
 
     Returns:
         What it cost, as `Repair.spent`.
     """
     began, processor = time.perf_counter(), time.process_time()
-    spent = _METHODS[method](path, model, teacher, str(data), fit, folder, options)
+    spent = _METHODS[method](case)
     return {
         "seconds": round(time.perf_counter() - began, 1),
         "cpu_seconds": round(time.process_time() - processor, 1),
@@ -214,30 +219,17 @@ def _check(method: str, options: RepairOptions, folder: Path) -> None:
         raise OptionError(f"{folder} already holds a model or a run; give another --out, or --resume")
 
 
-def _ignore(
-    path: Path,
-    model: Segmenter,
-    teacher: Segmenter | None,
-    data: str,
-    fit: ConceptDataset,
-    folder: Path,
-    options: RepairOptions,
-) -> dict[str, float]:
-    _write_with(model, path, folder, dataclasses.replace(model.config, presence_mode="ignore"), "ignore")
+def _ignore(case: RepairCase) -> dict[str, float]:
+    _write_with(case, dataclasses.replace(case.model.config, presence_mode="ignore"), "ignore")
     return {"images": 0, "pairs": 0, "labels": 0}
 
 
-def _calibrate(
-    path: Path,
-    model: Segmenter,
-    teacher: Segmenter | None,
-    data: str,
-    fit: ConceptDataset,
-    folder: Path,
-    options: RepairOptions,
-) -> dict[str, float]:
-    learns_from = teacher if options.labels == "none" else None
-    seen = observe(model, fit, learns_from, count=len(fit), threshold=options.threshold, compare=False)
+def _calibrate(case: RepairCase) -> dict[str, float]:
+    options = case.options
+    learns_from = case.teacher if options.labels == "none" else None
+    seen = observe(
+        case.model, case.fit, learns_from, count=len(case.fit), threshold=options.threshold, compare=False
+    )
     logits = [answer.presence_logit for answer in seen.student]
     if learns_from is None:
         calibration = fit_to_labels(logits, [it.present for it in seen.student], options.offset_only)
@@ -249,65 +241,53 @@ def _calibrate(
         presence = presence_probability(theirs, given.presence_mode, given.presence_calibration).tolist()
         calibration = fit_to_teacher(logits, presence, options.offset_only, options.matching)
         labels = 0
-    config = dataclasses.replace(model.config, presence_calibration=calibration, presence_mode="calibrated")
+    config = dataclasses.replace(
+        case.model.config, presence_calibration=calibration, presence_mode="calibrated"
+    )
     how = "from labels" if learns_from is None else f"without labels, {options.matching}"
-    _write_with(model, path, folder, config, f"calibrate, {how}{', offset only' * options.offset_only}")
-    return {"images": len(fit), "pairs": len(logits), "labels": labels}
+    _write_with(case, config, f"calibrate, {how}{', offset only' * options.offset_only}")
+    return {"images": len(case.fit), "pairs": len(logits), "labels": labels}
 
 
-def _finetune(
-    path: Path,
-    model: Segmenter,
-    teacher: Segmenter | None,
-    data: str,
-    fit: ConceptDataset,
-    folder: Path,
-    options: RepairOptions,
-) -> dict[str, float]:
-    said = {"model": str(path), "data": data, "images_used": len(fit), "seed": options.seed}
+def _finetune(case: RepairCase) -> dict[str, float]:
+    options = case.options
+    said = {"model": str(case.path), "data": case.data, "images_used": len(case.fit), "seed": options.seed}
     recipe = read_recipe(PresenceRecipe, "presence", _overrides(said, options, None))
-    job = PresenceJob(recipe, RunFolder(folder / RUN), fit)
+    job = PresenceJob(recipe, RunFolder(case.folder / RUN), case.fit)
     run_job(job, options.resume and job.folder.recipe_path.is_file())
     assert job.trained is not None  # `finish` has been called
     # What was fitted to the head before says nothing about the one that was trained.
     config = dataclasses.replace(
-        model.config, presence_calibration=PresenceCalibration(), presence_mode="multiply"
+        case.model.config, presence_calibration=PresenceCalibration(), presence_mode="multiply"
     )
-    save_model_folder(folder, job.trained, model.tokenizer, _with_provenance(config, "finetune"))
-    pairs = min(recipe.steps * recipe.images * recipe.questions, sum(_pairs(fit)))
-    return {"images": len(fit), "pairs": pairs, "labels": pairs}
+    save_model_folder(case.folder, job.trained, case.model.tokenizer, _with_provenance(config, "finetune"))
+    pairs = min(recipe.steps * recipe.images * recipe.questions, sum(_pairs(case.fit)))
+    return {"images": len(case.fit), "pairs": pairs, "labels": pairs}
 
 
-def _distil(
-    path: Path,
-    model: Segmenter,
-    teacher: Segmenter | None,
-    data: str,
-    fit: ConceptDataset,
-    folder: Path,
-    options: RepairOptions,
-) -> dict[str, float]:
-    student, source = str(path), data
+def _distil(case: RepairCase) -> dict[str, float]:
+    options = case.options
+    student, source = str(case.path), case.data
     stages = (2,) if options.labels == "none" else (2, 3)
     for stage in stages:
         said: dict[str, Any] = {"teacher": options.teacher, "student": student, "stage": stage}
         said |= {"data.source": source, "seed": options.seed}
         recipe = read_recipe(DistilRecipe, f"distil-{stage}", _overrides(said, options, stage))
-        run = folder / RUN / f"stage-{stage}"
+        run = case.folder / RUN / f"stage-{stage}"
         if not (run / "model").is_dir():
             resume = options.resume and (run / "recipe.yaml").is_file()
-            distil(recipe, run, resume, dataset=None if is_scenes(source) else fit)
+            distil(recipe, run, resume, dataset=None if is_scenes(source) else case.fit)
         student = str(run / "model")
     for name in FILES:
-        with replacing(folder / name) as draft:
+        with replacing(case.folder / name) as draft:
             shutil.copyfile(Path(student) / name, draft)
     drawn = is_scenes(source)
-    images = recipe.steps * recipe.data.images * len(stages) if drawn else len(fit)
-    pairs = images * recipe.data.questions if drawn else sum(_pairs(fit))
+    images = recipe.steps * recipe.data.images * len(stages) if drawn else len(case.fit)
+    pairs = images * recipe.data.questions if drawn else sum(_pairs(case.fit))
     return {"images": images, "pairs": pairs, "labels": 0 if options.labels == "none" else pairs}
 
 
-_METHODS: dict[str, Callable[..., dict[str, float]]] = {
+_METHODS: dict[str, Callable[[RepairCase], dict[str, float]]] = {
     "ignore": _ignore,
     "calibrate": _calibrate,
     "finetune": _finetune,
@@ -332,16 +312,17 @@ def _pairs(dataset: ConceptDataset) -> list[int]:
     return [len(image.phrases) + len(image.absent_phrases) for image in dataset]
 
 
-def _write_with(model: Segmenter, path: Path, folder: Path, config: ModelConfig, how: str) -> None:
+def _write_with(case: RepairCase, config: ModelConfig, how: str) -> None:
     """The same weights under another config; of a folder of ours, the very files."""
     config = _with_provenance(config, how)
+    path, folder = case.path, case.folder
     if path.is_dir() and all((path / name).is_file() for name in FILES):
         for name in FILES[1:]:
             with replacing(folder / name) as draft:
                 shutil.copyfile(path / name, draft)
         write_config(folder / FILES[0], config)
     else:
-        save_model_folder(folder, model.detector, model.tokenizer, config)
+        save_model_folder(folder, case.model.detector, case.model.tokenizer, config)
 
 
 def _with_provenance(config: ModelConfig, how: str) -> ModelConfig:

@@ -40,7 +40,7 @@ from conceptseg.models.config import config_from_dict
 from conceptseg.presence.diagnosis import diagnose
 from conceptseg.presence.judging import Judgement, judge
 from conceptseg.presence.labelled import fitting_data, is_scenes
-from conceptseg.presence.repairing import REPAIR, RepairOptions, write_repaired
+from conceptseg.presence.repairing import REPAIR, RepairCase, RepairOptions, write_repaired
 from conceptseg.presence.study_report import StudyPart, write_study
 from conceptseg.segmenter import Segmenter, load
 from conceptseg.train.recipe_file import read_recipe, recipe_values
@@ -228,16 +228,8 @@ class Study:
             resume=going_on,
             seed=seed,
         )
-        spent = write_repaired(
-            path,
-            self._load(path),
-            self.teacher,
-            choice.method,  # type: ignore[arg-type]
-            self.recipe.data,
-            fit,
-            folder,
-            options,
-        )
+        case = RepairCase(path, self._load(path), self.teacher, self.recipe.data, fit, folder, options)
+        spent = write_repaired(case, choice.method)  # type: ignore[arg-type]
         write_text(folder / REPAIR, json.dumps({"method": choice.method, "spent": spent}, indent=2) + "\n")
         self._save(name, self._judged(self._load(folder), judging, spent))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from conceptseg.data.batch import Batch
 from conceptseg.evaluation.grounding import in_scene_auroc, split_objects
@@ -43,8 +44,8 @@ class Validate(Protocol):
     def __call__(self, task: Task, step: int) -> Validation: ...
 
 
-class SceneValidation:
-    """The loss on held-out scenes, and how well asked objects are told from the others beside them."""
+class HeldOutLosses:
+    """The losses on a few batches that are not trained on; their weighted sum says which weights are best."""
 
     def __init__(self, batches: Callable[[], list[Batch]], precision: str) -> None:
         """Args:
@@ -55,34 +56,50 @@ class SceneValidation:
         self._batches: list[Batch] | None = None
         self._half = precision == "bf16"
 
-    def __call__(self, task: Task, step: int) -> Validation:
-        assert isinstance(task, DetectionTask)
+    def batches(self, device: torch.device) -> Iterator[Batch]:
+        """The batches, on a device."""
         self._batches = self._make() if self._batches is None else self._batches
-        device = task.mean.device
-        weights = task.loss_weights(step)
-        values: dict[str, float] = {}
-        grounding: list[float] = []
         for batch in self._batches:
-            batch = batch.to(device)
+            yield batch.to(device)
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self._half)
+
+    def __call__(self, task: Task, step: int) -> Validation:
+        device, weights = task.mean.device, task.loss_weights(step)
+        looks: list[dict[str, Tensor]] = []
+        for batch in self.batches(device):
             torch.manual_seed(0)
             count = batch.targets.valid.sum().clamp(min=1).float()
-            with torch.autocast(device.type, torch.bfloat16, enabled=self._half):
-                losses = task(batch, count)
-            for name, value in losses.items():
-                values[f"loss/{name}"] = values.get(f"loss/{name}", 0.0) + float(value) / len(self._batches)
-            grounding += self._grounding(task, batch)
-        values["loss/total"] = sum(
-            weights[name.removeprefix("loss/")] * value for name, value in values.items()
-        )
-        if grounding:
-            values["in_scene_auroc"] = sum(grounding) / len(grounding)
+            with self.autocast(device):
+                looks.append(task(batch, count))
+        names = dict.fromkeys(name for losses in looks for name in losses)
+        values = {
+            f"loss/{name}": sum(float(losses[name]) for losses in looks if name in losses) / len(looks)
+            for name in names
+        }
+        values["loss/total"] = sum(weights[name] * values[f"loss/{name}"] for name in names)
         return Validation(values, decides="loss/total")
+
+
+class SceneValidation(HeldOutLosses):
+    """The loss on held-out scenes, and how well asked objects are told from the others beside them."""
+
+    def __call__(self, task: Task, step: int) -> Validation:
+        assert isinstance(task, DetectionTask)
+        found = super().__call__(task, step)
+        grounding = [
+            share for batch in self.batches(task.mean.device) for share in self._grounding(task, batch)
+        ]
+        if grounding:
+            found.values["in_scene_auroc"] = sum(grounding) / len(grounding)
+        return found
 
     def _grounding(self, task: DetectionTask, batch: Batch) -> list[float]:
         """Asked objects against the others of their scene, where the batch knows all objects."""
         if batch.regions is None or not batch.phrases:
             return []
-        with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=self._half):
+        with self.autocast(batch.pixels.device):
             output = task.predict(batch)
         regions, targets = batch.regions, batch.targets
         asked = [boxes[valid] for boxes, valid in zip(targets.boxes_cxcywh, targets.valid, strict=True)]
