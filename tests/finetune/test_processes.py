@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +10,7 @@ import torch
 from conceptseg.finetune import finetune
 from conceptseg.train.run_folder import RunFolder
 from tests.finetune.quick import OVERRIDES, assert_close
-from tests.train.test_processes import free_port
-
-ROOT = Path(__file__).parents[2]
+from tests.train.processes import run_together
 
 WORKER = """
 import sys
@@ -33,29 +28,6 @@ finetune(*sys.argv[1:4], overrides=sys.argv[4:])
 SAME = ["only=heads", "precision=float32", "weights.semantic_focal=0", "weights.semantic_dice=0"]
 
 
-def train_together(arguments: list[str]) -> None:
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    environment = {**os.environ, **common, "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, *arguments],
-            cwd=ROOT,
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        ended = [process.communicate(timeout=600) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for process, (_, err) in zip(processes, ended, strict=True):
-        assert process.returncode == 0, err
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(
     not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
@@ -65,7 +37,7 @@ def test_two_processes_train_what_one_trains_with_twice_the_batch(
     tiles: Path, model: Path, tmp_path: Path
 ) -> None:
     one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
-    train_together([str(tiles), str(model), str(two.path), *OVERRIDES, *SAME])
+    run_together(WORKER, [str(tiles), str(model), str(two.path), *OVERRIDES, *SAME])
     finetune(tiles, str(model), one.path, overrides=[*OVERRIDES, *SAME, "batch.images=4"])
     states = [torch.load(folder.checkpoint_path, weights_only=True)["task"] for folder in (one, two)]
     assert_close(*states)

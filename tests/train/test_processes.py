@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from conceptseg.train.run_folder import RunFolder
+from tests.train.processes import run_together
 from tests.train.tiny import TINY, write_recipe
 
-ROOT = Path(__file__).parents[2]
 STEPS = 3
 
 WORKER = """
 import hashlib, json, sys
 from conceptseg.train import loop
 from conceptseg.train.run import train_recipe
+from tests.train.processes import run_together
 from tests.train.tiny import make_quick
 
 make_quick()
@@ -46,42 +43,10 @@ print(json.dumps([scenes, weights]))
 """
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 def train_together(recipe: Path, out: Path) -> list[tuple[list[str], list[str]]]:
     """What each of two processes saw and ended with: hashes of scenes, and of weights, last and averaged."""
-    port = str(free_port())
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(recipe), str(out)],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                **common,
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "OMP_NUM_THREADS": "1",
-                "ACCELERATE_USE_CPU": "true",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        ended = [process.communicate(timeout=600) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for process, (_, err) in zip(processes, ended, strict=True):
-        assert process.returncode == 0, err
-    return [tuple(json.loads(out.splitlines()[-1])) for out, _ in ended]
+    written = run_together(WORKER, [str(recipe), str(out)])
+    return [tuple(json.loads(text.splitlines()[-1])) for text in written]
 
 
 @pytest.mark.slow
