@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conceptseg.checkpoints.atomic_write import replacing
+from conceptseg.evaluation.charts import BLUE, GREEN, GREY, ORANGE, label_axes, save_chart
 from conceptseg.presence.features import FeatureDrift
 from conceptseg.presence.pairs import PairAnswer
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    pass
 
 BINS = 40
-_GREEN, _BLUE, _ORANGE, _GREY = "#2a9d5c", "#2b7bba", "#e07b28", "#888888"
 
 
 def draw_presence_logits(models: Mapping[str, Sequence[PairAnswer]], path: Path) -> None:
@@ -30,15 +28,15 @@ def draw_presence_logits(models: Mapping[str, Sequence[PairAnswer]], path: Path)
     figure = Figure(figsize=(7.5, 2.6 * len(models)), layout="constrained")
     for row, (name, answers) in enumerate(models.items(), start=1):
         axes = figure.add_subplot(len(models), 1, row)
-        for flag, label, color in ((True, "present", _GREEN), (False, "absent", _ORANGE)):
+        for flag, label, color in ((True, "present", GREEN), (False, "absent", ORANGE)):
             chosen = [answer.presence_logit for answer in answers if answer.present == flag]
             if chosen:
                 mean = float(np.mean(chosen))
                 axes.hist(chosen, edges, color=color, alpha=0.55, label=f"{label} ({len(chosen)})")
                 axes.axvline(mean, color=color, linewidth=1.5, label=f"mean {mean:.2f}")
-        axes.axvline(0, color=_GREY, linestyle=":", linewidth=1)
-        _label(axes, name, "presence logit" if row == len(models) else "", "pairs")
-    _save(figure, path)
+        axes.axvline(0, color=GREY, linestyle=":", linewidth=1)
+        label_axes(axes, name, "presence logit" if row == len(models) else "", "pairs")
+    save_chart(figure, path)
 
 
 def draw_drift(drift: Mapping[str, FeatureDrift], path: Path) -> None:
@@ -50,29 +48,16 @@ def draw_drift(drift: Mapping[str, FeatureDrift], path: Path) -> None:
     figure = Figure(figsize=(9.5, 1.2 + 0.34 * len(names)), layout="constrained")
     axes = figure.add_subplot(1, 2, 1)
     cosine = [np.nan if drift[name].cosine is None else drift[name].cosine for name in names]
-    axes.barh(rows + 0.2, np.array(cosine, float), 0.38, color=_BLUE, label="cosine")
-    axes.barh(rows - 0.2, [drift[name].cka for name in names], 0.38, color=_GREEN, label="linear CKA")
+    axes.barh(rows + 0.2, np.array(cosine, float), 0.38, color=BLUE, label="cosine")
+    axes.barh(rows - 0.2, [drift[name].cka for name in names], 0.38, color=GREEN, label="linear CKA")
     axes.set_yticks(rows, names)
     axes.set_xlim(min(0.0, np.nanmin([0.0, *cosine])), 1)
-    _label(axes, "alike (1 = the teacher's)", "", "")
+    label_axes(axes, "alike (1 = the teacher's)", "", "")
     axes = figure.add_subplot(1, 2, 2)
     error = [np.nan if drift[name].relative_error is None else drift[name].relative_error for name in names]
     shift = [np.nan if drift[name].mean_shift is None else drift[name].mean_shift for name in names]
-    axes.barh(rows + 0.2, np.array(error, float), 0.38, color=_ORANGE, label="relative error")
-    axes.barh(rows - 0.2, np.array(shift, float), 0.38, color=_GREY, label="shift of channel means")
+    axes.barh(rows + 0.2, np.array(error, float), 0.38, color=ORANGE, label="relative error")
+    axes.barh(rows - 0.2, np.array(shift, float), 0.38, color=GREY, label="shift of channel means")
     axes.set_yticks(rows, [])
-    _label(axes, "apart (0 = the teacher's)", "", "")
-    _save(figure, path)
-
-
-def _label(axes: Axes, title: str, x: str, y: str) -> None:
-    axes.set_title(title.replace("$", r"\$"), fontsize=10)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as draft:
-        figure.savefig(draft, format="png", dpi=110)
+    label_axes(axes, "apart (0 = the teacher's)", "", "")
+    save_chart(figure, path)
