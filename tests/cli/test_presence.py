@@ -96,6 +96,7 @@ def test_repair_json_is_the_file(run: Run, data: Path, tiny_model_folder: Path) 
     [
         (["--method", "hope"], ["hope", "calibrate"]),
         (["--method", "distil"], ["teacher"]),
+        (["--method", "distill"], ["teacher"]),
         (["--method", "calibrate", "--labels", "none"], ["--teacher"]),
         (["--method", "finetune", "steps=0"], ["steps is 0"]),
         (["--method", "calibrate"], ["pairs are too few"]),

@@ -196,6 +196,7 @@ def test_the_report_says_before_after_and_cost(
     [
         ("pray", {}, "unknown method 'pray'; choose ignore, calibrate, finetune, distil"),
         ("distil", {}, "needs a teacher"),
+        ("distill", {}, "needs a teacher"),
         ("calibrate", {"labels": "none"}, "needs a teacher"),
         ("finetune", {"labels": "none"}, "finetune learns from labels"),
         ("calibrate", {"labels": "some"}, "unknown labels 'some'"),

@@ -120,12 +120,13 @@ def diagnose(
 
 
 class Method(str, Enum):
-    """The four repairs."""
+    """The four repairs; the last one in either spelling."""
 
     ignore = "ignore"
     calibrate = "calibrate"
     finetune = "finetune"
     distil = "distil"
+    distill = "distill"
 
 
 class Labels(str, Enum):

@@ -43,6 +43,8 @@ from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder
 
 Method = Literal["ignore", "calibrate", "finetune", "distil"]
+# Of the methods, and how else they may be written.
+_METHOD_OF: dict[str, Method] = {**{name: name for name in get_args(Method)}, "distill": "distil"}
 Labels = Literal["all", "none"]
 REPAIR, REPORT, RUN = "repair.json", "repair.md", "run"
 
@@ -144,7 +146,7 @@ class RepairCase:
 
 def repair(
     model: str | os.PathLike[str],
-    method: Method,
+    method: Method | Literal["distill"],
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     options: RepairOptions | None = None,
@@ -154,7 +156,7 @@ def repair(
 
     Args:
         model: name or path of the model to repair; it stays as it is.
-        method: "ignore", "calibrate", "finetune" or "distil".
+        method: "ignore", "calibrate", "finetune" or "distil" (also spelt "distill").
         data: labelled dataset, or "scenes".
         out: folder of the repaired model.
         options: see `RepairOptions`.
@@ -167,7 +169,10 @@ def repair(
     """
     options = options or RepairOptions()
     folder = Path(out)
-    _check(method, options, folder)
+    chosen = _METHOD_OF.get(method)
+    if chosen is None:
+        raise OptionError(f"unknown method {method!r}; choose {', '.join(_METHODS)}")
+    _check(chosen, options, folder)
     say = progress or (lambda what: None)
     say("loading")
     before = load(model, device=options.device, dtype=options.dtype)
@@ -178,14 +183,14 @@ def repair(
         say("judging the model as it is")
         judgements = {} if teacher is None else {"teacher": judge(teacher, parts.judge, options.threshold)}
         judgements["before"] = judge(before, parts.judge, options.threshold)
-        say(f"repairing: {method}")
+        say(f"repairing: {chosen}")
         case = RepairCase(Path(model), before, teacher, str(data), parts.fit, folder, options)
-        spent = write_repaired(case, method)
+        spent = write_repaired(case, chosen)
         say("judging the repaired model")
         after = load(folder, device=options.device, dtype=options.dtype)
         judgements["after"] = judge(after, parts.judge, options.threshold)
         config = after.config
-        found = Repair(folder, method, config.presence_calibration, config.presence_mode, judgements, spent)
+        found = Repair(folder, chosen, config.presence_calibration, config.presence_mode, judgements, spent)
         _write(found, parts.judge)
     return found
 
@@ -205,9 +210,7 @@ def write_repaired(case: RepairCase, method: Method) -> dict[str, float]:
     }
 
 
-def _check(method: str, options: RepairOptions, folder: Path) -> None:
-    if method not in _METHODS:
-        raise OptionError(f"unknown method {method!r}; choose {', '.join(_METHODS)}")
+def _check(method: Method, options: RepairOptions, folder: Path) -> None:
     if options.teacher is None and (
         method == "distil" or (method == "calibrate" and options.labels == "none")
     ):
@@ -287,7 +290,7 @@ def _distil(case: RepairCase) -> dict[str, float]:
     return {"images": images, "pairs": pairs, "labels": 0 if options.labels == "none" else pairs}
 
 
-_METHODS: dict[str, Callable[[RepairCase], dict[str, float]]] = {
+_METHODS: dict[Method, Callable[[RepairCase], dict[str, float]]] = {
     "ignore": _ignore,
     "calibrate": _calibrate,
     "finetune": _finetune,
