@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from conceptseg.data.step_batches import StepBatches
-from conceptseg.errors import TrainingError
+from conceptseg.errors import ConceptSegError, TrainingError
 from conceptseg.train.extra import require_training_packages
 from conceptseg.train.run_config import RunConfig
 from conceptseg.train.run_folder import RunFolder
@@ -89,13 +89,18 @@ def run_job(job: Job, resume: bool = False) -> None:
     accelerator.wait_for_everyone()
 
     torch.manual_seed(job.recipe.seed)
-    work = job.build(accelerator.process_index, accelerator.num_processes)
-    if job.recipe.trainable or job.recipe.lora.rank:
-        work.task.train_only(job.recipe.trainable)
-    if job.recipe.checkpoint_activations:
-        forget_activations(work.task.detector)
-    if job.recipe.lora.rank:
-        add_lora(work.task.detector, job.recipe.lora)
+    try:
+        work = job.build(accelerator.process_index, accelerator.num_processes)
+        if job.recipe.trainable or job.recipe.lora.rank:
+            work.task.train_only(job.recipe.trainable)
+        if job.recipe.checkpoint_activations:
+            forget_activations(work.task.detector)
+        if job.recipe.lora.rank:
+            add_lora(work.task.detector, job.recipe.lora)
+    except ConceptSegError:
+        if accelerator.is_main_process and not resume:
+            job.folder.abandon()
+        raise
     trainer = Trainer(job.recipe, work.task, work.data, work.validate, job.folder, accelerator)
     trained = trainer.run(state)
     if accelerator.is_main_process:

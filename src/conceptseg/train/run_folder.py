@@ -92,6 +92,13 @@ class RunFolder:
         self.check(resume=False)
         write_text(self.recipe_path, dump_recipe(recipe))
 
+    def abandon(self) -> None:
+        """Forget a run that could not begin, so that the mended command may use the same folder."""
+        for path in (self.recipe_path, self.tokenizer_path):
+            path.unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
     def load(self, recipe: RunConfig) -> dict[str, Any] | None:
         """The last checkpoint; None when the run was stopped before its first one. Changes nothing.
 
