@@ -14,7 +14,7 @@ from torch import Tensor
 import conceptseg as cs
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import load_checkpoint
-from conceptseg.errors import OptionError
+from conceptseg.errors import ConfigError, OptionError
 from conceptseg.models.config import PresenceCalibration
 from conceptseg.presence.finetuning import PRESENCE
 from conceptseg.presence.repairing import Repair, RepairOptions, repair
@@ -167,6 +167,16 @@ def test_distilling_runs_stages_2_and_3_and_without_labels_only_2(
         assert set(found.judgements) == {"teacher", "before", "after"}
 
 
+def test_what_distilling_from_scenes_spent_is_counted_stage_by_stage(
+    collapsed: Path, teacher: Path, data: Path, tmp_path: Path
+) -> None:
+    more = (*SMALL_DISTIL, "data.render_size=64", "2.steps=3", "3.data.questions=2")
+    options = RepairOptions(teacher=str(teacher), overrides=more, fit_images=1, judge_images=1)
+    spent = repair(collapsed, "distil", "scenes", tmp_path / "out", options).spent
+    # Three steps and two, of two images each; only those of stage 3 come with labels, two pairs per image.
+    assert (spent["images"], spent["pairs"], spent["labels"]) == (10, 6 + 8, 8)
+
+
 def test_an_interrupted_distillation_goes_on_with_the_stage_it_was_in(
     collapsed: Path, teacher: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -201,13 +211,18 @@ def test_the_report_says_before_after_and_cost(
         ("finetune", {"labels": "none"}, "finetune learns from labels"),
         ("calibrate", {"labels": "some"}, "unknown labels 'some'"),
         ("calibrate", {"matching": "hope"}, "unknown matching 'hope'"),
+        ("finetune", {"overrides": ["stepz=3"]}, "stepz"),
+        ("finetune", {"overrides": ["lora.rank=4"]}, "lora.rank is 4"),  # it would change more than presence
+        ("finetune", {"overrides": ["trainable=[mask_head]"]}, "trainable is"),
+        ("distil", {"teacher": "nano", "overrides": ["3.steps=0"]}, "steps is 0"),
     ],
 )
 def test_what_cannot_be_done_is_said_at_once(
     tmp_path: Path, method: str, options: dict[str, str], words: str
 ) -> None:
-    with pytest.raises(OptionError, match=words):
-        repair("nano", method, "scenes", tmp_path / "out", RepairOptions(**options))  # type: ignore[arg-type]
+    # Before the model is even looked for: judging it first takes minutes.
+    with pytest.raises((OptionError, ConfigError), match=words):
+        repair("no-such-model", method, "scenes", tmp_path / "out", RepairOptions(**options))  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from conceptseg.errors import ConfigError, TrainingError
+from conceptseg.presence.stopwatch import stopwatch
 from conceptseg.presence.study import StudyRecipe, read_study, run_study
 from conceptseg.train.run_folder import RunFolder
 from tests.evaluation.scripted import write_coco
@@ -87,6 +89,31 @@ def test_a_study_that_is_stopped_goes_on_and_ends_in_one_table(recipe: Path, tmp
     assert (out / "seed-1" / "diagnosis" / "report.md").is_file()
 
 
+def test_what_was_spent_before_a_stop_is_counted(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, out = read_study(recipe, ["seeds=[0]"]), tmp_path / "study"
+
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("conceptseg.presence.study.diagnose", stop)  # the training before it is done
+    with pytest.raises(KeyboardInterrupt):
+        run_study(chosen, out)
+    kept = json.loads((out / "seed-0" / "stage-1" / "spent.json").read_text())["seconds"]
+    monkeypatch.undo()
+    with stopwatch(out / "seed-0" / "distil-2" / "spent.json", out):
+        time.sleep(0.3)  # stands for an attempt that was stopped
+    (out / "seed-0" / "distil-2" / "run").mkdir()
+    run_study(chosen, out, resume=True)
+    spent = {
+        name: json.loads((out / "seed-0" / f"{name}.json").read_text())["spent"]["seconds"]
+        for name in ("stage-1", "distil-2")
+    }
+    assert spent["stage-1"] == kept > 0
+    assert spent["distil-2"] >= 0.3
+
+
 def test_the_clock_stops_a_study_and_keeps_what_is_done(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt, match="holds what is done"):
         run_study(read_study(recipe), tmp_path / "study", minutes=0.001)
@@ -117,6 +144,11 @@ def test_another_recipe_does_not_go_on_in_the_same_folder(recipe: Path, tmp_path
         ("repairs=[{name: stage-1}]", "repairs.name is 'stage-1'"),
         ("repairs=[{name: a}, {name: a}]", "of different names"),
         ("repairs=[{nam: a}]", "unknown key 'nam'"),
+        ("repairs=[{name: a, method: hope}]", "repairs: a: unknown method 'hope'"),
+        ("repairs=[{name: a, matching: luck}]", "repairs: a: unknown matching 'luck'"),
+        ("repairs=[{name: a, method: finetune, labels: none}]", "repairs: a: finetune learns from labels"),
+        ("repairs=[{name: a, method: distil, overrides: [2.stepz=1]}]", "repairs: a: .*stepz"),
+        ("stage_1=[stepz=1]", "stepz"),
     ],
 )
 def test_a_wrong_recipe_is_refused(override: str, words: str) -> None:

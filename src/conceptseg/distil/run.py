@@ -105,8 +105,6 @@ class DistilJob:
             check_same_answers(config.architecture, teacher.config.architecture)
         _check_same_words(tokenizer, teacher.tokenizer, recipe)
         task = self._task(detector, teacher, config)
-        if recipe.trainable:
-            task.train_only(recipe.trainable)
         data = self._data(teacher, tokenizer, config, process, processes)
         validate = None
         if recipe.validation_batches and process == 0:

@@ -59,6 +59,7 @@ class PresenceRecipe(RunConfig):
         check(self.layers_weight >= 0, "layers_weight", self.layers_weight, "0 or more")
         strange = [part for part in self.trainable if not part.startswith("decoder.presence_")]
         check(not strange and bool(self.trainable), "trainable", list(self.trainable), f"of {list(PRESENCE)}")
+        check(not self.lora.rank, "lora.rank", self.lora.rank, "0: nothing but presence is trained")
 
 
 class PresenceTask(Task):
@@ -110,7 +111,6 @@ class PresenceJob:
         recipe = self.recipe
         detector, tokenizer, config = load_checkpoint(find_model(recipe.model))
         task = PresenceTask(detector, config.preprocessing, recipe.layers_weight)
-        task.train_only(recipe.trainable)
         batches = ConceptBatches(
             self.dataset,
             tokenizer,

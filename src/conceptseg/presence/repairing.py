@@ -4,7 +4,8 @@
 
 FOLDER/config.json, model.safetensors, tokenizer.json   the repaired model
 FOLDER/repair.json, repair.md                           before and after, what it cost
-FOLDER/run/                                             of finetune and distil: recipe, curves, checkpoints
+FOLDER/run/, spent.json                                 of finetune and distil: recipe, curves, checkpoints;
+                                                        seconds so far
 
 The images that judge are never those that were fitted on. A calibration is written together with the presence
 mode "calibrated", so that it is applied wherever the model runs unless a caller asks for another mode.
@@ -16,7 +17,6 @@ import dataclasses
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from conceptseg.presence.finetuning import PresenceJob, PresenceRecipe
 from conceptseg.presence.judging import Judgement, judge, judgement_table
 from conceptseg.presence.labelled import fitting_data, is_scenes
 from conceptseg.presence.observe import observe
+from conceptseg.presence.stopwatch import stopwatch
 from conceptseg.segmenter import Segmenter, load
 from conceptseg.train.job import run_job
 from conceptseg.train.recipe_file import read_recipe
@@ -46,7 +47,7 @@ Method = Literal["ignore", "calibrate", "finetune", "distil"]
 # Of the methods, and how else they may be written.
 _METHOD_OF: dict[str, Method] = {**{name: name for name in get_args(Method)}, "distill": "distil"}
 Labels = Literal["all", "none"]
-REPAIR, REPORT, RUN = "repair.json", "repair.md", "run"
+REPAIR, REPORT, RUN, SPENT = "repair.json", "repair.md", "run", "spent.json"
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ class Repair:
         calibration: of the repaired model.
         presence_mode: of the repaired model.
         judgements: "teacher" (where one was given), "before" and "after".
-        spent: `seconds`, `cpu_seconds` of this process, `images`, `pairs` and `labels` that were fitted on;
-            labels are pairs whose presence was looked at.
+        spent: `seconds` and `cpu_seconds` (of this process), with those of attempts that were stopped;
+            `images`, `pairs` and `labels` that were fitted on: labels are pairs whose presence was looked at.
     """
 
     folder: Path
@@ -169,10 +170,9 @@ def repair(
     """
     options = options or RepairOptions()
     folder = Path(out)
-    chosen = _METHOD_OF.get(method)
-    if chosen is None:
-        raise OptionError(f"unknown method {method!r}; choose {', '.join(_METHODS)}")
-    _check(chosen, options, folder)
+    check_choice(method, options)
+    _check_folder(folder, options.resume)
+    chosen = _METHOD_OF[method]
     say = progress or (lambda what: None)
     say("loading")
     before = load(model, device=options.device, dtype=options.dtype)
@@ -195,30 +195,48 @@ def repair(
     return found
 
 
-def write_repaired(case: RepairCase, method: Method) -> dict[str, float]:
+def write_repaired(case: RepairCase, method: str) -> dict[str, float]:
     """Repair without judging.
+
+    Args:
+        case: what it works on.
+        method: in either spelling, checked before (`check_choice`).
 
     Returns:
         What it cost, as `Repair.spent`.
     """
-    began, processor = time.perf_counter(), time.process_time()
-    spent = _METHODS[method](case)
-    return {
-        "seconds": round(time.perf_counter() - began, 1),
-        "cpu_seconds": round(time.process_time() - processor, 1),
-        **spent,
-    }
+    with stopwatch(case.folder / SPENT, case.folder / RUN) as times:
+        used = _METHODS[_METHOD_OF[method]](case)
+    return {**times, **used}
 
 
-def _check(method: Method, options: RepairOptions, folder: Path) -> None:
+def check_choice(method: str, options: RepairOptions) -> None:
+    """Refuse what cannot be done, long before it is begun.
+
+    Raises:
+        OptionError: unknown method, or a teacher or labels are missing.
+        ConfigError: an override that the method's recipes do not have.
+    """
+    chosen = _METHOD_OF.get(method)
+    if chosen is None:
+        raise OptionError(f"unknown method {method!r}; choose {', '.join(_METHODS)}")
     if options.teacher is None and (
-        method == "distil" or (method == "calibrate" and options.labels == "none")
+        chosen == "distil" or (chosen == "calibrate" and options.labels == "none")
     ):
-        why = "distilling" if method == "distil" else "calibrating without labels"
+        why = "distilling" if chosen == "distil" else "calibrating without labels"
         raise OptionError(f"{why} needs a teacher (--teacher)")
-    if method == "finetune" and options.labels == "none":
+    if chosen == "finetune" and options.labels == "none":
         raise OptionError("finetune learns from labels; without any use --method calibrate or distil")
-    if not options.resume and any((folder / name).exists() for name in (*FILES, RUN)):
+    if chosen == "finetune":
+        _finetune_recipe("", "", 0, options)
+    if chosen == "distil":
+        _distil_recipes("", "", Path(), options)
+
+
+def _check_folder(folder: Path, resume: bool) -> None:
+    run = folder / RUN
+    begun = run.is_dir() and any(run.iterdir())
+    if not resume and (begun or any((folder / name).exists() for name in FILES)):
         raise OptionError(f"{folder} already holds a model or a run; give another --out, or --resume")
 
 
@@ -254,8 +272,7 @@ def _calibrate(case: RepairCase) -> dict[str, float]:
 
 def _finetune(case: RepairCase) -> dict[str, float]:
     options = case.options
-    said = {"model": str(case.path), "data": case.data, "images_used": len(case.fit), "seed": options.seed}
-    recipe = read_recipe(PresenceRecipe, "presence", _overrides(said, options, None))
+    recipe = _finetune_recipe(str(case.path), case.data, len(case.fit), options)
     job = PresenceJob(recipe, RunFolder(case.folder / RUN), case.fit)
     run_job(job, options.resume and job.folder.recipe_path.is_file())
     assert job.trained is not None  # `finish` has been called
@@ -269,25 +286,42 @@ def _finetune(case: RepairCase) -> dict[str, float]:
 
 
 def _distil(case: RepairCase) -> dict[str, float]:
-    options = case.options
-    student, source = str(case.path), case.data
-    stages = (2,) if options.labels == "none" else (2, 3)
-    for stage in stages:
-        said: dict[str, Any] = {"teacher": options.teacher, "student": student, "stage": stage}
-        said |= {"data.source": source, "seed": options.seed}
-        recipe = read_recipe(DistilRecipe, f"distil-{stage}", _overrides(said, options, stage))
-        run = case.folder / RUN / f"stage-{stage}"
+    drawn = is_scenes(case.data)
+    recipes = _distil_recipes(str(case.path), case.data, case.folder, case.options)
+    for recipe in recipes:
+        run = _stage_folder(case.folder, recipe.stage)
         if not (run / "model").is_dir():
-            resume = options.resume and (run / "recipe.yaml").is_file()
-            distil(recipe, run, resume, dataset=None if is_scenes(source) else case.fit)
-        student = str(run / "model")
+            resume = case.options.resume and (run / "recipe.yaml").is_file()
+            distil(recipe, run, resume, dataset=None if drawn else case.fit)
     for name in FILES:
         with replacing(case.folder / name) as draft:
-            shutil.copyfile(Path(student) / name, draft)
-    drawn = is_scenes(source)
-    images = recipe.steps * recipe.data.images * len(stages) if drawn else len(case.fit)
-    pairs = images * recipe.data.questions if drawn else sum(_pairs(case.fit))
-    return {"images": images, "pairs": pairs, "labels": 0 if options.labels == "none" else pairs}
+            shutil.copyfile(run / "model" / name, draft)
+    if drawn:  # every step has images of its own; only stage 3 looks at their labels
+        images = {it.stage: it.steps * it.data.images for it in recipes}
+        pairs = {it.stage: images[it.stage] * it.data.questions for it in recipes}
+        return {"images": sum(images.values()), "pairs": sum(pairs.values()), "labels": pairs.get(3, 0)}
+    known = sum(_pairs(case.fit))
+    return {"images": len(case.fit), "pairs": known, "labels": known if len(recipes) > 1 else 0}
+
+
+def _finetune_recipe(model: str, data: str, images: int, options: RepairOptions) -> PresenceRecipe:
+    said = {"model": model, "data": data, "images_used": images, "seed": options.seed}
+    return read_recipe(PresenceRecipe, "presence", _overrides(said, options, None))
+
+
+def _distil_recipes(model: str, data: str, folder: Path, options: RepairOptions) -> list[DistilRecipe]:
+    """Of stage 2 and, with labels, of stage 3, which goes on with the model of stage 2."""
+    recipes = []
+    for stage in (2,) if options.labels == "none" else (2, 3):
+        said: dict[str, Any] = {"teacher": options.teacher, "student": model, "stage": stage}
+        said |= {"data.source": data, "seed": options.seed}
+        recipes.append(read_recipe(DistilRecipe, f"distil-{stage}", _overrides(said, options, stage)))
+        model = str(_stage_folder(folder, stage) / "model")
+    return recipes
+
+
+def _stage_folder(folder: Path, stage: int) -> Path:
+    return folder / RUN / f"stage-{stage}"
 
 
 _METHODS: dict[Method, Callable[[RepairCase], dict[str, float]]] = {

@@ -20,7 +20,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,12 +34,20 @@ from conceptseg.checkpoints.atomic_write import write_text
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.distil.recipe import DistilRecipe
 from conceptseg.distil.run import distil
-from conceptseg.errors import ConfigError, TrainingError
+from conceptseg.errors import ConfigError, OptionError, TrainingError
 from conceptseg.models.config import config_from_dict
 from conceptseg.presence.diagnosis import diagnose
 from conceptseg.presence.judging import Judgement, judge
 from conceptseg.presence.labelled import fitting_data, is_scenes
-from conceptseg.presence.repairing import REPAIR, RepairCase, RepairOptions, write_repaired
+from conceptseg.presence.repairing import (
+    REPAIR,
+    SPENT,
+    RepairCase,
+    RepairOptions,
+    check_choice,
+    write_repaired,
+)
+from conceptseg.presence.stopwatch import read_spent, stopwatch
 from conceptseg.presence.study_report import StudyPart, write_study
 from conceptseg.segmenter import Segmenter, load
 from conceptseg.train.recipe_file import read_recipe, recipe_values
@@ -63,6 +70,20 @@ class RepairChoice:
     def __post_init__(self) -> None:
         plain = bool(self.name) and not set("/\\.") & set(self.name)
         check(plain and self.name != "stage-1", "repairs.name", self.name, "fit to be the name of a folder")
+        try:
+            check_choice(self.method, self.options(teacher="the study's"))
+        except (OptionError, ConfigError) as error:
+            raise ConfigError(f"repairs: {self.name}: {error}") from error
+
+    def options(self, **others: Any) -> RepairOptions:
+        """As a repair takes them, with what does not belong to the choice."""
+        return RepairOptions(
+            labels=self.labels,  # type: ignore[arg-type]  # checked there
+            offset_only=self.offset_only,
+            matching=self.matching,  # type: ignore[arg-type]
+            overrides=self.overrides,
+            **others,
+        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +125,7 @@ def read_study(source: str | Path, overrides: list[str] | None = None) -> StudyR
         raise ConfigError("recipe.repairs must be a list")
     recipe = config_from_dict(StudyRecipe, values, "recipe")
     repairs = [config_from_dict(RepairChoice, it, f"recipe.repairs[{i}]") for i, it in enumerate(choices)]
+    read_recipe(DistilRecipe, "distil-1", list(recipe.stage_1))  # a typo is said now and not in an hour
     return dataclasses.replace(recipe, repairs=tuple(repairs))
 
 
@@ -193,21 +215,19 @@ class Study:
         run = place / "stage-1"
         said = {"teacher": recipe.teacher, "student": recipe.student, "stage": 1, "seed": seed}
         lines = [f"{key}={json.dumps(value)}" for key, value in {**said, "data.source": recipe.data}.items()]
-        spent = {"seconds": 0.0}
         if not (run / "model" / "config.json").is_file():
             self._say(f"seed {seed}: distilling encoders")
-            began = time.perf_counter()
             chosen = read_recipe(DistilRecipe, "distil-1", [*lines, *recipe.stage_1])
             drawn = is_scenes(recipe.data)
-            distil(chosen, run, (run / "recipe.yaml").is_file(), dataset=None if drawn else fit)
-            spent = {"seconds": round(time.perf_counter() - began, 1)}
+            with stopwatch(run / SPENT, run):
+                distil(chosen, run, (run / "recipe.yaml").is_file(), dataset=None if drawn else fit)
         if (place / "stage-1.json").is_file():
             return
         student = self._load(run / "model")
         self._say(f"seed {seed}: diagnosing and judging the student")
         options: dict[str, Any] = {"threshold": recipe.threshold, "phrases": recipe.phrases}
         diagnose(student, judging, self.teacher, **options).save(place / "diagnosis")
-        self._save(f"seed-{seed}/stage-1", self._judged(student, judging, spent))
+        self._save(f"seed-{seed}/stage-1", self._judged(student, judging, read_spent(run / SPENT)))
 
     def _repair(self, seed: int, choice: RepairChoice, fit: ConceptDataset, judging: ConceptDataset) -> None:
         place, name = self.folder / f"seed-{seed}", f"seed-{seed}/{choice.name}"
@@ -218,18 +238,11 @@ class Study:
         going_on = (folder / "run").is_dir()
         if folder.exists() and not going_on:
             shutil.rmtree(folder)  # seconds of work, cut off in the middle
-        options = RepairOptions(
-            teacher=self.recipe.teacher,
-            labels=choice.labels,  # type: ignore[arg-type]  # checked there
-            offset_only=choice.offset_only,
-            matching=choice.matching,  # type: ignore[arg-type]
-            threshold=self.recipe.threshold,
-            overrides=choice.overrides,
-            resume=going_on,
-            seed=seed,
+        options = choice.options(
+            teacher=self.recipe.teacher, threshold=self.recipe.threshold, resume=going_on, seed=seed
         )
         case = RepairCase(path, self._load(path), self.teacher, self.recipe.data, fit, folder, options)
-        spent = write_repaired(case, choice.method)  # type: ignore[arg-type]
+        spent = write_repaired(case, choice.method)
         write_text(folder / REPAIR, json.dumps({"method": choice.method, "spent": spent}, indent=2) + "\n")
         self._save(name, self._judged(self._load(folder), judging, spent))
 
