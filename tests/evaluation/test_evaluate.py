@@ -82,6 +82,15 @@ def test_phrases_are_judged_on_their_own(cats_and_dogs: list[ConceptImage]) -> N
     assert per_phrase["cat"]["counts"]["objects"] == 2
 
 
+def test_a_phrase_that_every_image_shows_has_no_correlation_of_its_own(tmp_path: Path) -> None:
+    images = [picture(tmp_path, "a.png", {"cat": [thing(A)]}, absent_phrases=("dog",))]
+    per_phrase = run(images).metrics["per_phrase"]
+    for phrase, defined in (("cat", True), ("dog", False)):
+        values = per_phrase[phrase]["masks"]
+        assert math.isnan(values["cgf1"]) and math.isnan(values["il_mcc"])
+        assert math.isnan(values["pmf1"]) is not defined
+
+
 def test_curves_over_the_score_threshold(cats_and_dogs: list[ConceptImage]) -> None:
     curves = run(cats_and_dogs).curves["masks"]
     # From 0.65 up: 0.9 and 0.8 are right, 0.7 is not; from 0.95 up there is nothing

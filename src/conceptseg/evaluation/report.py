@@ -214,16 +214,10 @@ def _phrase_table(result: EvaluationResult) -> list[str]:
     rows = []
     for name in names[:MOST_ROWS]:
         values, counts = per_phrase[name], per_phrase[name]["counts"]
-        # A phrase that is everywhere, or nowhere, has no correlation; 0 would read as a bad one.
-        undefined = {"cgf1", "il_mcc"} if not (counts["positive_pairs"] and counts["absent_pairs"]) else set()
-        undefined |= set() if counts["positive_pairs"] else {"pmf1"}
         rows.append(
             [
                 _plain(name),
-                *(
-                    "-" if metric in undefined else percent(values[kind][metric])
-                    for metric in ("cgf1", "il_mcc", "pmf1", "map", "map50")
-                ),
+                *(percent(values[kind][metric]) for metric in ("cgf1", "il_mcc", "pmf1", "map", "map50")),
                 percent(values["presence"]["auroc"]),
                 *(f"{counts[c]:,}" for c in ("positive_pairs", "absent_pairs", "objects", "predictions")),
             ]

@@ -24,6 +24,8 @@ REGION_METRICS = (
     "f1", "cgf1_50", "cgf1_75", "pmf1_50", "pmf1_75", "precision_50", "recall_50", "f1_50",
     "il_precision", "il_recall", "il_fpr",
 )  # fmt: skip
+WITH_CORRELATION = ("cgf1", "cgf1_50", "cgf1_75", "il_mcc")  # need images with the phrase and without
+WHERE_PRESENT = ("pmf1", "pmf1_50", "pmf1_75")  # need images with it
 SCORE_GRID = np.linspace(0, 1, 101)
 
 
@@ -109,7 +111,7 @@ class Tally:
         """`masks`, `boxes`, `presence`, `per_phrase` and `counts`; NaN where nothing can be said."""
         whole = self._metrics(list(self.phrases.values()))
         counts = whole.pop("counts")
-        per_phrase = {phrase: self._metrics([self.phrases[phrase]]) for phrase in sorted(self.phrases)}
+        per_phrase = {phrase: self._of_phrase(phrase) for phrase in sorted(self.phrases)}
         return {**whole, "per_phrase": per_phrase, "counts": {**counts, "phrases": len(per_phrase)}}
 
     def curves(self) -> dict[RegionKind, Curves]:
@@ -124,6 +126,19 @@ class Tally:
         return np.array(scores, dtype=float), np.array(
             [yes for tally in tallies for yes in tally.present], bool
         )
+
+    def _of_phrase(self, phrase: str) -> dict[str, Any]:
+        """Of a phrase that is everywhere, or nowhere, there is no correlation; 0 would read as a bad one."""
+        metrics = self._metrics([self.phrases[phrase]])
+        positive, absent = (metrics["counts"][name] for name in ("positive_pairs", "absent_pairs"))
+        undefined: list[str] = []
+        if not (positive and absent):
+            undefined += WITH_CORRELATION
+        if not positive:
+            undefined += WHERE_PRESENT
+        for kind in REGION_KINDS:
+            metrics[kind].update(dict.fromkeys(undefined, float("nan")))
+        return metrics
 
     def _metrics(self, tallies: Sequence[PhraseTally]) -> dict[str, Any]:
         presence = [score for tally in tallies for score in tally.presence]
