@@ -13,7 +13,7 @@ from conceptseg.data.batch import Question
 from conceptseg.data.collate import PreparedImage
 from conceptseg.errors import ConfigError
 from conceptseg.finetune.absent_words import PLAIN_THINGS, AbsentWords, told_absent
-from conceptseg.finetune.questions import AskConfig, Questioner
+from conceptseg.finetune.questions import AskConfig, Questioner, narrowest
 from conceptseg.finetune.seen import SeenImage
 from conceptseg.prompts import VISUAL
 
@@ -110,3 +110,21 @@ def test_what_evaluation_asks_for_data_without_absent_phrases_is_not_trained() -
 def test_shares_that_ask_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match="not all zero"):
         AskConfig(**ONLY)
+
+
+NESTED = {"fruit": [0, 1, 2], "apple": [0, 1], "red apple": [0, 1], "yellow fruit": [2], "thing": [0, 1, 2]}
+
+
+def test_an_example_box_alone_means_the_narrowest_phrase() -> None:
+    assert narrowest(NESTED) == ["red apple", "yellow fruit"]
+    assert narrowest({"platelet": [3], "red blood cell": [0, 1]}) == ["platelet", "red blood cell"]
+    nested = SeenImage(IMAGES[0].prepared, NESTED, [])
+    questions = asked([nested, nested], boxes=1.0) + asked([nested, nested], other_image=1.0)
+    assert {tuple(q.objects) for q in questions} == {(0, 1), (2,)}
+
+
+def test_a_negative_box_is_on_nothing_that_is_wanted() -> None:
+    nested = SeenImage(IMAGES[0].prepared, NESTED, [])
+    questions = asked([nested], count=100, phrase_and_boxes=1.0)
+    assert any(0 in q.labels for q in questions)
+    assert not any(0 in q.labels for q in questions if len(q.objects) == 3)  # all are wanted

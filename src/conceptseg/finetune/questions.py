@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ class Questioner:
         seen = images[image]
         question: Question | None = None
         if kind == 2 and seen.phrases:
-            question = self._by_boxes(seen, image, _pick(sorted(seen.phrases), rng), VISUAL, rng)
+            question = self._by_boxes(seen, image, _pick(narrowest(seen.phrases), rng), VISUAL, rng)
         elif kind == 3 and seen.phrases:
             phrase = _pick(sorted(seen.phrases), rng)
             question = self._by_boxes(seen, image, phrase, phrase, rng)
@@ -70,7 +70,7 @@ class Questioner:
     ) -> Question:
         wanted = seen.phrases[phrase]
         positives = [int(i) for i in rng.permutation(wanted)[: rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])]]
-        others = [i for other, members in seen.phrases.items() if other != phrase for i in members]
+        others = [i for members in seen.phrases.values() for i in members if i not in wanted]
         negatives = [int(i) for i in rng.permutation(others)[: int(rng.random() < 0.3)]]
         boxes = [self._noisy(seen, i, rng) for i in positives + negatives]
         labels = [1] * len(positives) + [0] * len(negatives)
@@ -85,7 +85,8 @@ class Questioner:
         if beside >= len(images):
             return None
         there, here = images[beside], images[image]
-        shared = sorted(phrase for phrase in there.phrases if phrase in here.phrases or phrase in here.absent)
+        known = {*here.phrases, *here.absent}
+        shared = [phrase for phrase in narrowest(there.phrases) if phrase in known]
         if not shared:
             return None
         phrase = _pick(shared, rng)
@@ -104,6 +105,18 @@ class Questioner:
         nx0, ny0 = max(0.0, x0 + noise[0] * dx), max(0.0, y0 + noise[1] * dy)
         nx1, ny1 = min(1.0, x1 + noise[2] * dx), min(1.0, y1 + noise[3] * dy)
         return (float(nx0), float(ny0), float(nx1), float(ny1))
+
+
+def narrowest(phrases: Mapping[str, Sequence[int]]) -> list[str]:
+    """Phrases that an example box alone may mean, sorted: no other phrase names only some of their objects.
+
+    Where phrases contain each other ("fruit", "red apple"), a box on a red apple means red apples. Of phrases
+    that name the same objects, the longest in words says best what they have in common.
+    """
+    named: dict[frozenset[int], str] = {}
+    for phrase in sorted(phrases, key=lambda phrase: (-len(phrase.split()), phrase)):
+        named.setdefault(frozenset(phrases[phrase]), phrase)
+    return sorted(phrase for objects, phrase in named.items() if not any(other < objects for other in named))
 
 
 def _pick(names: Sequence[str], rng: np.random.Generator) -> str:
