@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -60,7 +61,7 @@ def test_the_stale_calibration_of_the_start_is_gone(whole: RunFolder, model: Pat
 def test_the_report_compares_before_and_after_and_shows_both(whole: RunFolder) -> None:
     report = (whole.path / "report.md").read_text()
     assert "## Before and after" in report and "| red tile |" in report
-    for file in ("progress.png", "overlays/1.png", "overlays/4.png"):
+    for file in ("progress.png", "before_after.png", "overlays/1.png", "overlays/4.png"):
         assert file in report and (whole.path / file).stat().st_size > 200
     values = json.loads((whole.path / "comparison.json").read_text())
     assert set(values) == {"before", "after", "scenes_before", "scenes_after", "recommended_threshold"}
@@ -162,11 +163,30 @@ def test_an_official_file_is_tuned_by_its_heads_and_becomes_a_folder_of_ours(
     assert {"decoder", "fusion_encoder"} <= changed
 
 
-def test_low_rank_weights_are_merged_into_the_model(tiles: Path, model: Path, tmp_path: Path) -> None:
-    finetune(tiles, str(model), tmp_path / "run", overrides=[*OVERRIDES, "lora.rank=2", "only=heads"])
+def test_low_rank_weights_are_merged_into_a_model_that_loads_and_answers_otherwise(
+    tiles: Path, model: Path, tmp_path: Path
+) -> None:
+    said = [*OVERRIDES, "lora.rank=2", "only=presence", "optimiser.lr=0.02", "ema_decay=0"]
+    tuned = finetune(tiles, str(model), tmp_path / "run", overrides=said)
     names = set(weights(RunFolder(tmp_path / "run")))
     assert names == set(load_file(model / "model.safetensors"))
-    assert cs.load(tmp_path / "run" / "model")
+    assert not any("lora" in name or "parametrizations" in name for name in names)
+
+    before, after = cs.load(model), cs.load(tuned.model)
+    states = before.detector.state_dict(), after.detector.state_dict()
+    changed = {name for name in states[0] if not torch.equal(states[0][name], states[1][name])}
+    attention = ("in_proj_weight", "out_proj.weight")
+    assert any(name.endswith(attention) for name in changed)
+    assert all(name.startswith("decoder.presence_head.") or name.endswith(attention) for name in changed)
+
+    picture = tiles / "valid" / "valid_0.png"
+    scores = [
+        cs.load(folder, resolution=64)
+        .segment(picture, text="red tile", threshold=0.0, presence="ignore")
+        .class_scores
+        for folder in (model, tuned.model)
+    ]
+    assert not np.allclose(scores[0], scores[1], atol=1e-3)
 
 
 def test_what_cannot_be_used_is_named_before_anything_is_written(
@@ -199,6 +219,16 @@ def test_batches_come_alike_from_workers(tiles: Path, model: Path, tmp_path: Pat
         data = open_job(recipe, RunFolder(tmp_path)).build(0, 1).data
         pixels.append([batch.pixels for batch in batches_from(data, 3)])
     assert all(torch.equal(one, other) for one, other in zip(*pixels, strict=True))
+
+
+def test_the_first_lines_say_what_will_be_done_and_how_long_it_takes(
+    tiles: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finetune(tiles, str(model), tmp_path / "run", overrides=[*OVERRIDES, "step_count=2"])
+    first, second = capsys.readouterr().err.splitlines()[:2]
+    assert first == "tiles: 6 images to train on, 4 to judge on; 2 steps of 2 images at 64 px"
+    if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        assert second == "this will take about 1 minute on this machine"
 
 
 @pytest.mark.slow

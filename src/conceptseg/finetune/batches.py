@@ -85,6 +85,10 @@ class ConceptBatches:
         ]
         return collate_images([it.prepared for it in seen], questions, self.tokenizer)
 
+    def side(self, step: int) -> int:
+        """Side in pixels of a step's images."""
+        return self._sizes(step).resolution
+
     def _sizes(self, step: int) -> Looked:
         """Whether a step sees windows or whole images; one size for all of its images, in every process."""
         augment = self.config.augment

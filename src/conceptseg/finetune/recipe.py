@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from conceptseg.errors import ConfigError
 from conceptseg.exemplars.phases import PROGRESSIVE, AlignmentPhase, check_phases
 from conceptseg.finetune.batches import BatchConfig
+from conceptseg.finetune.keep import KeepConfig
 from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
 from conceptseg.train.run_config import RunConfig, check
@@ -45,8 +46,9 @@ class FinetuneRecipe(RunConfig):
         None  # of the new ones' boxes, a share of the image; null: of the data's objects
     )
     epochs: float | None = None  # passes through the data; null: see `settle`
-    step_count: int | None = None  # steps; null: from `epochs`
+    step_count: int | None = None  # steps, those that rehearse among them; null: from `epochs`
     batch: BatchConfig = field(default_factory=BatchConfig)
+    keep: KeepConfig = field(default_factory=KeepConfig)  # what is done against forgetting
     loss: DetectionLossConfig = field(default_factory=DetectionLossConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     one_to_many: bool = False  # train the auxiliary queries too: half as much time again

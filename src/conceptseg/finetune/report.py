@@ -3,7 +3,7 @@
 RUN/report.md
 RUN/comparison.json
 RUN/progress.png
-RUN/overlays/1.png ...
+RUN/before_after.png, RUN/overlays/1.png ...
 """
 
 from __future__ import annotations
@@ -15,21 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from conceptseg.checkpoints.atomic_write import replacing, write_text
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.evaluation.evaluate import EvaluationResult
 from conceptseg.evaluation.report import main_kind, percent
 from conceptseg.finetune.judge import Comparison
+from conceptseg.finetune.overlays import draw_overlays
 from conceptseg.finetune.recipe import FinetuneRecipe
-from conceptseg.plots import draw_results
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.run_folder import RunFolder
 
-REPORT, COMPARISON, PROGRESS, OVERLAYS = "report.md", "comparison.json", "progress.png", "overlays"
-PICTURES = 4
-GAP = 8  # white pixels between before and after
+REPORT, COMPARISON, PROGRESS = "report.md", "comparison.json", "progress.png"
 
 # (heading, how it is read from the metrics of the main kind of region)
 ROWS: tuple[tuple[str, Callable[[dict[str, Any], str], float]], ...] = (
@@ -75,7 +71,7 @@ def write_report(
     """
     write_text(folder.path / COMPARISON, comparison_json(found))
     drawn = draw_progress(folder.metrics(), folder.path / PROGRESS)
-    pictures = _draw_overlays(models, judge, found, folder.path)
+    pictures = draw_overlays(models, judge, folder.path)
     write_text(folder.path / REPORT, _markdown(recipe, found, models, judge, spent, drawn, pictures))
     return folder.path / REPORT
 
@@ -145,27 +141,6 @@ def draw_progress(lines: Sequence[dict[str, Any]], path: Path) -> bool:
     return True
 
 
-def _draw_overlays(
-    models: tuple[Segmenter, Segmenter], judge: ConceptDataset, found: Comparison, folder: Path
-) -> list[tuple[str, str]]:
-    """(image name, file) of some images, before on the left and after on the right."""
-    step = max(1, len(judge) // PICTURES)
-    drawn = []
-    for number, index in enumerate(range(0, len(judge), step)[:PICTURES], start=1):
-        image = judge[index]
-        phrases = list(image.phrases) or list(judge.phrases[:1])
-        sides = [draw_results(model.segment(image.path, text=phrases)) for model in models]
-        width, height = sides[0].size
-        both = Image.new("RGB", (2 * width + GAP, height), "white")
-        both.paste(sides[0], (0, 0))
-        both.paste(sides[1], (width + GAP, 0))
-        file = f"{OVERLAYS}/{number}.png"
-        with replacing(folder / file) as draft:
-            both.save(draft, format="PNG")
-        drawn.append((image.path.name, file))
-    return drawn
-
-
 def _markdown(
     recipe: FinetuneRecipe,
     found: Comparison,
@@ -173,7 +148,7 @@ def _markdown(
     judge: ConceptDataset,
     spent: Spent,
     progress: bool,
-    pictures: Sequence[tuple[str, str]],
+    pictures: Sequence[str],
 ) -> str:
     before, after = models
     counts = found.after.metrics["counts"]
@@ -184,6 +159,7 @@ def _markdown(
         f"{recipe.steps:,} steps of {recipe.batch.images * recipe.batch.questions} questions at "
         f"{recipe.resolution} px; {spent.clock / 60:.1f} minutes since the last start, "
         f"{spent.processor / 60:.1f} of processor time. Trained: {trained}.",
+        _kept(recipe, after),
         f"Judged on {judge.split}: {counts['images']:,} images, {counts['objects']:,} objects, "
         f"{counts['positive_pairs']:,} present and {counts['absent_pairs']:,} absent (image, phrase) pairs; "
         f"asked by phrase at a threshold of 0.5, at {before.resolution} px before and {after.resolution} px "
@@ -193,9 +169,14 @@ def _markdown(
         _table(["x 100", "before", "after"], summary_rows(found)),
         "## Per phrase",
         _table(
-            ["phrase, x 100", "objects", "AP50 before", "AP50 after", "pmF1 before", "pmF1 after"],
+            [
+                *("phrase, x 100", "objects", "present in", "absent in"),
+                *("AP50 before", "AP50 after", "pmF1 before", "pmF1 after"),
+            ],
             _phrase_rows(found),
         ),
+        "No cgF1 per phrase: its correlation compares images that show the phrase with images that do not, "
+        "and of those there are few, or none. pmF1 is its other half, over the images that show the phrase.",
         "## In use",
         f"Presence = sigmoid({calibration.scale:.3g} x logit + {calibration.offset:.3g}), as "
         f"config.json says (presence mode {after.config.presence_mode!r}).",
@@ -208,10 +189,20 @@ def _markdown(
     if progress:
         parts += ["## Over the run", f"![Held-out images over the run]({PROGRESS})"]
     parts.append("![Losses](losses.png)")
-    if pictures:
-        parts += ["## Before (left) and after (right)"]
-        parts += [f"{name}\n\n![{name}]({file})" for name, file in pictures]
+    parts += ["## Annotated, before and after", "At a threshold of 0.5."]
+    parts += [f"![Annotated, before and after]({file})" for file in pictures]
     return "\n\n".join(parts) + "\n"
+
+
+def _kept(recipe: FinetuneRecipe, after: Segmenter) -> str:
+    """What was done against forgetting."""
+    share = recipe.keep.rehearsal or 0.0
+    rehearsed = after.config.provenance["rehearsed"] if share else "nothing"
+    said = f"Rehearsed: {rehearsed}" + (f", in {100 * share:.0f}% of the steps. " if share else ". ")
+    tuned = after.config.provenance["tuned_share"]
+    if tuned == 1:
+        return f"{said}The tuned weights are kept as they are."
+    return f"{said}Weights: {100 * tuned:.0f}% the tuned ones, {100 * (1 - tuned):.0f}% those of the start."
 
 
 def _phrase_rows(found: Comparison) -> list[list[str]]:
@@ -221,8 +212,8 @@ def _phrase_rows(found: Comparison) -> list[list[str]]:
     for phrase, metrics in after.items():
         if not metrics["counts"]["objects"]:
             continue
-        cells = [str(metrics["counts"]["objects"])]
-        for name in ("map50", "pmf1"):  # cgF1 needs absent pairs, which one phrase may not have
+        cells = [str(metrics["counts"][name]) for name in ("objects", "positive_pairs", "absent_pairs")]
+        for name in ("map50", "pmf1"):
             cells += [percent(side[phrase][kind][name]) for side in (before, after)]
         rows.append([phrase.replace("|", r"\|"), *cells])
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,16 +17,21 @@ from safetensors.torch import load_file
 from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
+from conceptseg.data.concept_data import dataset_name
 from conceptseg.errors import ConfigError
 from conceptseg.exemplars.align_task import AlignTask, ExemplarAlignment
+from conceptseg.finetune.averaging import average_with_start
 from conceptseg.finetune.batches import ConceptBatches
-from conceptseg.finetune.judge import Comparison, calibrated, compare, uncalibrated
+from conceptseg.finetune.forecast import SizedBatches, forecast, in_words
+from conceptseg.finetune.judge import Comparison, calibrated, compare, uncalibrated, with_config
+from conceptseg.finetune.keep import SCENES
 from conceptseg.finetune.look import DatasetValidation, at_resolution
 from conceptseg.finetune.parts import TrainAndJudge, spread, train_and_judge
 from conceptseg.finetune.queries import with_more_queries
 from conceptseg.finetune.recipe import FinetuneRecipe, Only
+from conceptseg.finetune.rehearsal import FOLDER, RehearsedBatches, draw_scenes, open_rehearsal, rehearsals
 from conceptseg.finetune.report import REPORT, Spent, write_report
-from conceptseg.finetune.settle import settle
+from conceptseg.finetune.settle import settle, without_up
 from conceptseg.hub import find_model
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.config import ModelConfig
@@ -73,7 +79,7 @@ def finetune(
         data: COCO, Roboflow, SA-Co or YOLO; masks, or boxes only.
         model: embedded name, path, or Hugging Face repository.
         out: run folder; None for `runs/finetune`.
-        epochs: passes through the data; None: 45, yet 300 to 1,400 steps.
+        epochs: passes through the data; None: 20, yet 300 to 800 steps.
         only: train "presence", "exemplar", "heads" or "all"; None: all of a small network, the heads of a
             large one.
         resolution: side in pixels of the square that images are stretched to; None: chosen from the size of
@@ -126,6 +132,7 @@ def _run(given: FinetuneRecipe, out: str | os.PathLike[str] | None, resume: bool
     folder = RunFolder(Path(out) if out is not None else Path("runs") / given.name)
     folder.check(resume)
     job = open_job(given, folder)
+    job.resumed = resume
     run_job(job, resume)
     return Tuned(folder.model_path, folder.path / REPORT, job.comparison)
 
@@ -135,6 +142,8 @@ def open_job(given: FinetuneRecipe, folder: RunFolder) -> FinetuneJob:
     parts = train_and_judge(given.data, given.split, given.held_out, given.held_out_images, given.seed)
     model = load_checkpoint(find_model(given.model))
     recipe = settle(given, parts.train, model[2])
+    if recipe.keep.data is not None:
+        open_rehearsal(recipe.keep.data)  # what is wrong with it is told now
     return FinetuneJob(recipe, folder, parts, model)
 
 
@@ -146,12 +155,15 @@ class FinetuneJob:
     folder: RunFolder
     parts: TrainAndJudge
     model: LoadedModel = field(repr=False)
+    resumed: bool = False
     began: float = field(default_factory=time.perf_counter)
     comparison: Comparison | None = field(default=None, repr=False)  # in the main process, when it is done
 
     def prepare(self) -> None:
         with replacing(self.folder.tokenizer_path) as path:
             self.model[1].save(path)
+        if self.recipe.keep.rehearsal and self.recipe.keep.data is None:
+            draw_scenes(self.folder.path / FOLDER, self.recipe.keep, self.recipe.seed)
 
     def build(self, process: int, processes: int) -> Work:
         recipe = self.recipe
@@ -162,54 +174,118 @@ class FinetuneJob:
         task = _task(recipe, detector, config)
         task.use_one_to_many(recipe.one_to_many)
         task.rest_batch_norm()
-        data = ConceptBatches(
+        data, look = self._batches(process, processes), self._look()
+        if process == 0 and not self.resumed:
+            self._announce(task, data, look)
+        return Work(task, data, look)
+
+    def _announce(self, task: Task, data: SizedBatches, look: DatasetValidation) -> None:
+        """Say what will be done and, on a CPU, how long it will take."""
+        recipe, parts = self.recipe, self.parts
+        share = recipe.keep.rehearsal or 0.0
+        old = f", {rehearsals(recipe.steps, share):,} of them on old pictures" if share else ""
+        say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
+        say(
+            f"{parts.train.name}: {len(parts.train):,} images to train on, {len(parts.judge):,} to judge on; "
+            f"{recipe.steps:,} steps of {recipe.batch.images} images at {recipe.resolution} px{old}"
+        )
+        if torch.cuda.is_available() or torch.backends.mps.is_available():
+            return  # the progress bar will tell: nothing can be timed before the model is on the device
+        if recipe.trainable:
+            task.train_only(recipe.trainable)
+        say(
+            f"this will take {in_words(forecast(task, data, look, self.parts.judge, recipe))} on this machine"
+        )
+
+    def _batches(self, process: int, processes: int) -> SizedBatches:
+        """The new data's, and between them the old data's where the recipe rehearses."""
+        recipe, tokenizer = self.recipe, self.model[1]
+        assert recipe.resolution is not None and recipe.keep.rehearsal is not None
+        new = ConceptBatches(
             self.parts.train,
             tokenizer,
             recipe.batch,
             steps=recipe.steps,
-            resolution=config.preprocessing.resolution,
+            resolution=recipe.resolution,
             window_resolution=recipe.window_resolution,
             turns=bool(recipe.batch.augment.turns),
             seed=recipe.seed,
             process=process,
             processes=processes,
         )
-        some = spread(self.parts.judge, recipe.look_images)
-        look = DatasetValidation(some, tokenizer, config, recipe.precision)
-        return Work(task, data, look)
+        if not recipe.keep.rehearsal:
+            return new
+        dataset = open_rehearsal(recipe.keep.data or self.folder.path / FOLDER)
+        old = ConceptBatches(
+            dataset,
+            tokenizer,
+            recipe.batch,
+            steps=recipe.steps,
+            resolution=recipe.resolution,
+            window_resolution=recipe.window_resolution,
+            turns=without_up(dataset.phrases),
+            seed=recipe.seed + 1,
+            process=process,
+            processes=processes,
+        )
+        return RehearsedBatches(new, old, recipe.keep.rehearsal)
+
+    def _look(self) -> DatasetValidation:
+        some = spread(self.parts.judge, self.recipe.look_images)
+        return DatasetValidation(some, self.model[1], self._tuned_config(), self.recipe.precision)
 
     def finish(self, task: Task) -> None:
-        """Keep the best weights, calibrate, compare, write model and report."""
+        """Average the best weights with the start's, calibrate, compare, write model and report."""
         if self.folder.best_path.is_file():
             task.load_state_dict(load_file(self.folder.best_path))
         merge_lora(task.detector)
         _, tokenizer, config = self.model
         recipe, judge = self.recipe, self.parts.judge
         tuned = uncalibrated(self._tuned_config())
+        start = load_checkpoint(find_model(recipe.model))
         with Console(stderr=True).status("comparing before and after"):
+            share = self._average(task, start[0])
             after, result = calibrated(Segmenter(task.detector, tokenizer, tuned), judge)
-            before = Segmenter(*load_checkpoint(find_model(recipe.model)), device=after.device)
+            before = Segmenter(*start, device=after.device)
             found = compare(before, after, result, judge, recipe.scenes)
-        provenance = {
-            **config.provenance,
-            "name": recipe.name,
-            "finetuned_from": recipe.model,
-            "data": judge.name,
-            "steps": recipe.steps,
-            "recommended_threshold": found.threshold,
-        }
-        if recipe.licence is not None:
-            provenance["licence"] = recipe.licence
+        after = with_config(after, self._with_provenance(after.config, share, found.threshold))
         save_model_folder(
             self.folder.model_path,
             task.detector,
             tokenizer,
-            dataclasses.replace(after.config, provenance=provenance),
+            after.config,
             getattr(torch, recipe.weights_dtype),
         )
         self.comparison = found
         spent = Spent(time.perf_counter() - self.began, sum(os.times()[:4]))
         write_report(self.folder, recipe, found, (before, after), judge, spent)
+        shutil.rmtree(self.folder.path / FOLDER, ignore_errors=True)
+
+    def _with_provenance(self, config: ModelConfig, share: float, threshold: float | None) -> ModelConfig:
+        recipe = self.recipe
+        provenance = {
+            **config.provenance,
+            "name": recipe.name,
+            "finetuned_from": recipe.model,
+            "data": self.parts.judge.name,
+            "steps": recipe.steps,
+            "tuned_share": share,
+            "recommended_threshold": threshold,
+        }
+        if recipe.keep.rehearsal:
+            provenance["rehearsed"] = SCENES if recipe.keep.data is None else dataset_name(recipe.keep.data)
+        if recipe.licence is not None:
+            provenance["licence"] = recipe.licence
+        return dataclasses.replace(config, provenance=provenance)
+
+    def _average(self, task: Task, start: Detector) -> float:
+        """Average the tuned weights with the start's; the share of the tuned ones."""
+        recipe = self.recipe
+        assert recipe.queries is not None and recipe.query_side is not None
+        if recipe.keep.tuned_share == 1:
+            return 1.0
+        state = with_more_queries(start, recipe.queries, recipe.query_side).state_dict()
+        return average_with_start(task, state, self._look(), recipe.keep.tuned_share, recipe.keep.loss)
 
     def _tuned_config(self) -> ModelConfig:
         """Of the model that is trained: the start's, with the recipe's square and queries."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from conceptseg.data.concept_data import ConceptDataset
+from conceptseg.finetune.keep import rehearsal_share
 from conceptseg.finetune.recipe import PARTS, FinetuneRecipe
 from conceptseg.models.config import ConvNetConfig, ModelConfig
 
@@ -21,8 +22,8 @@ MOST_ENLARGED = (
 )
 QUERIES_PER_OBJECT = 2.0  # at so many for each object of a dense image, every object has one close by
 MOST_QUERIES = 400
-STEPS = (300, 1400)  # least and most, when neither epochs nor steps are said
-EPOCHS = 45.0  # likewise
+STEPS = (300, 800)  # on the data, least and most, when neither epochs nor steps are said
+EPOCHS = 20.0  # likewise
 OBJECTS_LOOKED_AT = 300  # images whose objects are measured
 
 # What such words name is seen from above or through a microscope, and has no up and down.
@@ -67,7 +68,8 @@ def settle(recipe: FinetuneRecipe, dataset: ConceptDataset, config: ModelConfig)
     turns = recipe.batch.augment.turns
     if turns is None:
         turns = without_up(dataset.phrases)
-    steps = _steps(recipe, len(dataset))
+    share = rehearsal_share(recipe.keep, config)
+    steps = _steps(recipe, len(dataset), share)
     return dataclasses.replace(
         recipe,
         only=only,
@@ -80,6 +82,7 @@ def settle(recipe: FinetuneRecipe, dataset: ConceptDataset, config: ModelConfig)
         step_count=steps,
         looks=None,
         validate_every=recipe.validate_every if recipe.looks is None else math.ceil(steps / recipe.looks),
+        keep=dataclasses.replace(recipe.keep, rehearsal=share),
         batch=dataclasses.replace(
             recipe.batch, augment=dataclasses.replace(recipe.batch.augment, turns=turns)
         ),
@@ -120,12 +123,15 @@ def fitting_queries(crowding: Crowding, own: int, only: str) -> int:
     return max(own, min(math.ceil(QUERIES_PER_OBJECT * crowding.most / 50) * 50, MOST_QUERIES))
 
 
-def _steps(recipe: FinetuneRecipe, images: int) -> int:
+def _steps(recipe: FinetuneRecipe, images: int, rehearsal: float) -> int:
+    """Steps of the run; those that rehearse come on top of what the data asks for."""
     if recipe.step_count is not None:
         return recipe.step_count
     epochs = EPOCHS if recipe.epochs is None else recipe.epochs
     steps = math.ceil(epochs * images / recipe.batch.images)
-    return steps if recipe.epochs is not None else min(max(steps, STEPS[0]), STEPS[1])
+    if recipe.epochs is None:
+        steps = min(max(steps, STEPS[0]), STEPS[1])
+    return round(steps / (1 - rehearsal))
 
 
 def without_up(phrases: Sequence[str]) -> bool:
