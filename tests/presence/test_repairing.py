@@ -105,6 +105,24 @@ def test_calibrating_without_labels_brings_the_teachers_answers_back(
     assert (found.spent["labels"], found.spent["images"]) == (0, 6)
 
 
+def test_calibrating_needs_no_labelled_image(
+    collapsed: Path, teacher: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "nouns.txt").write_text("coin\nstar\n\nred circle\n")
+    options = RepairOptions(teacher=str(teacher), labels="none", phrases=str(tmp_path / "nouns.txt"))
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in (data / "valid").glob("*.png"):
+        path.rename(images / path.name)  # without their annotations
+    found = repair(collapsed, "calibrate", images, tmp_path / "out", options)
+    before, after = found.agreements["before"], found.agreements["after"]
+    assert (before.passing, after.same_answer, found.judgements) == (0, 1, {})
+    assert after.difference < 0.02 < before.difference
+    assert (found.spent["images"], found.spent["pairs"], found.spent["labels"]) == (6, 18, 0)
+    report = (tmp_path / "out" / "repair.md").read_text()
+    assert "Compared with the teacher on 6 other images" in report and "cgF1" not in report
+
+
 def test_a_calibration_is_used_by_every_way_of_asking(
     collapsed: Path, teacher: Path, data: Path, tmp_path: Path, picture: np.ndarray
 ) -> None:
@@ -211,6 +229,7 @@ def test_the_report_says_before_after_and_cost(
         ("finetune", {"labels": "none"}, "finetune learns from labels"),
         ("calibrate", {"labels": "some"}, "unknown labels 'some'"),
         ("calibrate", {"matching": "hope"}, "unknown matching 'hope'"),
+        ("calibrate", {"phrases": "nouns.txt"}, "phrases .* are for images without labels"),
         ("finetune", {"overrides": ["stepz=3"]}, "stepz"),
         ("finetune", {"overrides": ["lora.rank=4"]}, "lora.rank is 4"),  # it would change more than presence
         ("finetune", {"overrides": ["trainable=[mask_head]"]}, "trainable is"),

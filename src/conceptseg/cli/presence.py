@@ -164,6 +164,10 @@ def repair(
     matching: Annotated[
         Matching, typer.Option(help="Calibrate without labels: match ranks, or pair by pair.")
     ] = Matching.ranks,
+    phrases: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A phrase per line, to calibrate on a folder without labels."),
+    ] = None,
     fit_images: Annotated[int | None, typer.Option(min=1, help="Fit on so many images at most.")] = None,
     judge_images: Annotated[int | None, typer.Option(min=1, help="Judge on so many others at most.")] = None,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Scores from here on count.")] = 0.5,
@@ -183,12 +187,14 @@ def repair(
     from conceptseg.presence.judging import COLUMNS, judgement_row
     from conceptseg.presence.repairing import REPAIR, REPORT, RepairOptions
     from conceptseg.presence.repairing import repair as repair_model
+    from conceptseg.presence.unlabelled import AGREEMENT_HEADINGS, agreement_rows
 
     options = RepairOptions(
         teacher=teacher,
         labels=labels.value,
         offset_only=offset_only,
         matching=matching.value,
+        phrases=None if phrases is None else str(phrases),
         fit_images=fit_images,
         judge_images=judge_images,
         threshold=threshold,
@@ -204,6 +210,8 @@ def repair(
         raise Interrupted(str(stop) or "interrupted; go on with --resume") from stop
     if as_json:
         print((out / REPAIR).read_text(encoding="utf-8"), end="")
+    elif found.agreements:
+        print_table(AGREEMENT_HEADINGS, agreement_rows(found.agreements), numbers=AGREEMENT_HEADINGS[1:])
     else:
         headings = [heading for _, heading, _ in COLUMNS]
         rows = [[name, *judgement_row(it)] for name, it in found.judgements.items()]

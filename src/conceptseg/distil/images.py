@@ -43,7 +43,7 @@ def find_images(
         DataError: no image is there, or the list cannot be read.
     """
     source = Path(config.source)
-    listed = [] if config.phrases is None else _phrases(Path(config.phrases))
+    listed = [] if config.phrases is None else read_phrases(Path(config.phrases))
     if dataset is not None:
         return [image.path for image in dataset], listed or list(dataset.phrases)
     if not source.exists():
@@ -156,7 +156,12 @@ def square(path: Path, resolution: int) -> Tensor:
     return torch.nn.functional.interpolate(chw, size, mode="bilinear", antialias=True)[0]
 
 
-def _phrases(path: Path) -> list[str]:
+def read_phrases(path: Path) -> list[str]:
+    """A phrase per line, each once.
+
+    Raises:
+        DataError: the file cannot be read, or holds none.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -13,12 +13,13 @@ mode "calibrated", so that it is applied wherever the model runs unless a caller
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -35,9 +36,10 @@ from conceptseg.postprocess import presence_probability
 from conceptseg.presence.calibration import Matching, fit_to_labels, fit_to_teacher
 from conceptseg.presence.finetuning import PresenceJob, PresenceRecipe
 from conceptseg.presence.judging import Judgement, judge, judgement_table
-from conceptseg.presence.labelled import fitting_data, is_scenes
+from conceptseg.presence.labelled import FitAndJudge, fitting_data, is_scenes
 from conceptseg.presence.observe import observe
 from conceptseg.presence.stopwatch import stopwatch
+from conceptseg.presence.unlabelled import Agreement, agreement, agreement_table, unlabelled_data
 from conceptseg.segmenter import Segmenter, load
 from conceptseg.train.job import run_job
 from conceptseg.train.recipe_file import read_recipe
@@ -60,6 +62,8 @@ class RepairOptions:
             stage 2.
         offset_only: of a calibration, keep the scale at 1.
         matching: how a calibration without labels matches the teacher, see `presence.calibration`.
+        phrases: of a calibration without labels: file with a phrase per line; the data is then a folder of
+            images of which nothing is known.
         fit_images: images that are fitted on, at most; None for all (100 of scenes).
         judge_images: images that judge, at most; likewise.
         threshold: working threshold.
@@ -74,6 +78,7 @@ class RepairOptions:
     labels: Labels = "all"
     offset_only: bool = False
     matching: Matching = "ranks"
+    phrases: str | None = None
     fit_images: int | None = None
     judge_images: int | None = None
     threshold: float = 0.5
@@ -100,7 +105,8 @@ class Repair:
         method: of the four.
         calibration: of the repaired model.
         presence_mode: of the repaired model.
-        judgements: "teacher" (where one was given), "before" and "after".
+        judgements: "teacher" (where one was given), "before" and "after"; empty without labelled data.
+        agreements: "before" and "after", of data without labels; else empty.
         spent: `seconds` and `cpu_seconds` (of this process), with those of attempts that were stopped;
             `images`, `pairs` and `labels` that were fitted on: labels are pairs whose presence was looked at.
     """
@@ -111,6 +117,7 @@ class Repair:
     presence_mode: str
     judgements: dict[str, Judgement]
     spent: dict[str, float]
+    agreements: dict[str, Agreement] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -118,6 +125,7 @@ class Repair:
             "presence_mode": self.presence_mode,
             "presence_calibration": dataclasses.asdict(self.calibration),
             "judgements": {name: it.to_dict() for name, it in self.judgements.items()},
+            "agreements": {name: it.to_dict() for name, it in self.agreements.items()},
             "spent": self.spent,
         }
 
@@ -179,20 +187,40 @@ def repair(
     teacher = (
         None if options.teacher is None else load(options.teacher, device=options.device, dtype=options.dtype)
     )
-    with fitting_data(data, options.fit_images, options.judge_images, options.seed) as parts:
+    with _parts(data, options) as parts:
+        judgements: dict[str, Judgement] = {}
+        agreements: dict[str, Agreement] = {}
+
+        def look(name: str, segmenter: Segmenter) -> None:
+            if options.phrases is None:
+                judgements[name] = judge(segmenter, parts.judge, options.threshold)
+            elif teacher is not None and segmenter is not teacher:
+                agreements[name] = agreement(segmenter, teacher, parts.judge)
+
         say("judging the model as it is")
-        judgements = {} if teacher is None else {"teacher": judge(teacher, parts.judge, options.threshold)}
-        judgements["before"] = judge(before, parts.judge, options.threshold)
+        if teacher is not None:
+            look("teacher", teacher)
+        look("before", before)
         say(f"repairing: {chosen}")
         case = RepairCase(Path(model), before, teacher, str(data), parts.fit, folder, options)
         spent = write_repaired(case, chosen)
         say("judging the repaired model")
         after = load(folder, device=options.device, dtype=options.dtype)
-        judgements["after"] = judge(after, parts.judge, options.threshold)
-        config = after.config
-        found = Repair(folder, chosen, config.presence_calibration, config.presence_mode, judgements, spent)
+        look("after", after)
+        calibration, mode = after.config.presence_calibration, after.config.presence_mode
+        found = Repair(folder, chosen, calibration, mode, judgements, spent, agreements)
         _write(found, parts.judge)
     return found
+
+
+def _parts(
+    data: str | os.PathLike[str], options: RepairOptions
+) -> contextlib.AbstractContextManager[FitAndJudge]:
+    if options.phrases is not None:
+        return contextlib.nullcontext(
+            unlabelled_data(data, options.phrases, options.fit_images, options.judge_images)
+        )
+    return fitting_data(data, options.fit_images, options.judge_images, options.seed)
 
 
 def write_repaired(case: RepairCase, method: str) -> dict[str, float]:
@@ -227,6 +255,8 @@ def check_choice(method: str, options: RepairOptions) -> None:
         raise OptionError(f"{why} needs a teacher (--teacher)")
     if chosen == "finetune" and options.labels == "none":
         raise OptionError("finetune learns from labels; without any use --method calibrate or distil")
+    if options.phrases is not None and (chosen, options.labels) != ("calibrate", "none"):
+        raise OptionError("phrases (--phrases) are for images without labels: calibrate with labels none")
     if chosen == "finetune":
         _finetune_recipe("", "", 0, options)
     if chosen == "distil":
@@ -375,8 +405,19 @@ def _write(found: Repair, judged: ConceptDataset) -> None:
         f"{found.calibration.offset:.4g}. {spent['seconds']:g} seconds ({spent['cpu_seconds']:g} of "
         f"processor time); {spent['images']:,g} images, "
         f"{spent['pairs']:,g} (image, phrase) pairs, of which the labels of {spent['labels']:,g} were read.",
-        judgement_table(found.judgements),
-        f"Judged on {len(judged):,} other images of {judged.name}, {judged.split}. cgF1, pmF1 and shares "
-        "x 100.",
     ]
+    if found.agreements:
+        parts += [
+            agreement_table(found.agreements),
+            f"Compared with the teacher on {len(judged):,} other images of {judged.name}; a pair passes when "
+            "its presence is above one half. Nothing is known about these images, so this says whether the "
+            "teacher's answers are given, not whether they are right: `conceptseg presence diagnose` on "
+            "labelled images does.",
+        ]
+    else:
+        parts += [
+            judgement_table(found.judgements),
+            f"Judged on {len(judged):,} other images of {judged.name}, {judged.split}. cgF1, pmF1 and shares "
+            "x 100.",
+        ]
     write_text(found.folder / REPORT, "\n\n".join(parts) + "\n")
