@@ -6,9 +6,11 @@ FOLDER/recipe.json              the resolved recipe
 FOLDER/reference.json           the model that all runs start from, with its own encoder
 FOLDER/runs/NAME/               one run folder per cell, with measured.json
 FOLDER/study.json, study.md     after every cell, of the cells there are
+FOLDER/locks/                   which process is at what
 
 The vision encoder is frozen in all runs, so the features of the pool are computed once and shared. A cell
-that is measured is not run again; one that was interrupted goes on from its last checkpoint.
+that is measured is not run again; one that was interrupted goes on from its last checkpoint. Several
+processes may work on one folder: each takes the next cell that none of the others has.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from conceptseg.checkpoints.loaders import load_checkpoint
 from conceptseg.data.scenes import Scene
 from conceptseg.errors import ConfigError, TrainingError
 from conceptseg.exemplars.align_run import AlignJob, KeptPool, align_task, keep_pool, start_model
+from conceptseg.exemplars.claims import claim
 from conceptseg.exemplars.costs import answer_costs, training_costs
 from conceptseg.exemplars.gap import measure_gap
 from conceptseg.exemplars.gap_report import without_nan
@@ -40,6 +43,7 @@ from conceptseg.train.job import run_job
 from conceptseg.train.run_folder import RunFolder
 
 MEASURED, REFERENCE, RECIPE, STUDY = "measured.json", "reference.json", "recipe.json", "study.json"
+LOCKS = "locks"
 COSTED_STEPS = 3  # batches that the cost of a step is measured on
 
 
@@ -49,39 +53,49 @@ def run_study(
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Run all cells that are not there yet.
+    """Run all cells that are not there yet and that no other process is at.
 
     Args:
         recipe: see `StudyRecipe`.
-        folder: for the runs and the report.
-        resume: go on with the study that the folder holds.
-        progress: called with the number of cells that are done and the number wanted.
+        folder: for the runs and the report; several processes may share it, each with `resume`.
+        resume: go on with the study that the folder holds, or begin it where it holds none.
+        progress: called with the number of cells that are measured and the number wanted.
 
     Returns:
-        Path of the report.
+        Path of the report, which holds the cells that are measured.
 
     Raises:
         ConfigError: the recipe cannot be used.
         TrainingError: the folder holds a study and `resume` is not given, or another one.
         KeyboardInterrupt: Ctrl-C; go on with `resume`.
     """
-    from conceptseg.exemplars.study_report import write_study_report
-
     if not recipe.align.keep_features:
         raise ConfigError("a study shares the features of its pool; align.keep_features must be true")
-    _begin(recipe, folder, resume)
-    cells = list(recipe.cells())
+    with claim(folder / LOCKS / RECIPE, wait=True):
+        _begin(recipe, folder, resume)
     shared = _Shared(recipe)
-    if not (folder / REFERENCE).is_file():
-        _write(folder / REFERENCE, _measure_model(shared.start(), recipe, shared))
-    report = folder / STUDY
-    for done, cell in enumerate(cells):
+    with claim(folder / LOCKS / REFERENCE) as ours:
+        if ours and not (folder / REFERENCE).is_file():
+            _write(folder / REFERENCE, _measure_model(shared.start(), recipe, shared))
+    report = _report(recipe, folder, progress)
+    for cell in recipe.cells():
         run = folder / "runs" / cell.name
-        if not (run / MEASURED).is_file():
+        with claim(folder / LOCKS / cell.name) as ours:
+            if not ours or (run / MEASURED).is_file():
+                continue
             _run_cell(recipe, cell, run, shared)
+        report = _report(recipe, folder, progress)
+    return report
+
+
+def _report(recipe: StudyRecipe, folder: Path, progress: Callable[[int, int], None] | None) -> Path:
+    """Write the report of what is measured so far, by any process."""
+    from conceptseg.exemplars.study_report import write_study_report
+
+    with claim(folder / LOCKS / STUDY, wait=True):  # or one that has seen fewer cells could be written last
         report = write_study_report(recipe, folder)
-        if progress is not None:
-            progress(done + 1, len(cells))
+    if progress is not None:
+        progress(len(measured_cells(recipe, folder)), len(list(recipe.cells())))
     return report
 
 
@@ -195,7 +209,7 @@ def _begin(recipe: StudyRecipe, folder: Path, resume: bool) -> None:
     path = folder / RECIPE
     wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
     if not path.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
+        if any(path.name != LOCKS for path in folder.iterdir()):
             raise TrainingError(f"{folder} holds something else; give an empty or new folder")
         _write(path, wanted)
         return

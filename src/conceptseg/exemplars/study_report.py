@@ -62,7 +62,8 @@ def write_study_report(recipe: StudyRecipe, folder: Path) -> Path:
     from conceptseg.exemplars.study import REFERENCE, STUDY, measured_cells
 
     cells = measured_cells(recipe, folder)
-    reference = json.loads((folder / REFERENCE).read_text())
+    path = folder / REFERENCE  # another process may still be measuring it
+    reference = json.loads(path.read_text()) if path.is_file() else {}
     groups = _groups(recipe, cells)
     whole = {
         "cells": {name: {k: v for k, v in cell.items() if k != "box_f1"} for name, cell in cells.items()},
