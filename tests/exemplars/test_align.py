@@ -139,6 +139,23 @@ def test_a_pools_batch_depends_on_seed_and_step_alone(tiny_segmenter) -> None:
     torch.testing.assert_close(made[-1], one.levels[-1], atol=1e-4, rtol=1e-4)
 
 
+def test_a_batch_in_parts_takes_its_kept_features_along(tiny_segmenter) -> None:
+    config = PoolConfig(scenes=8, resolution=64, render_size=64, pairs=2, mask_size=16)
+    levels = (torch.arange(8.0).view(8, 1, 1, 1).expand(8, 32, 4, 4),)
+    whole = PoolBatches(config, draw_pool(config), tiny_tokenizer(), 3, 10, levels)[0]
+    parts = whole.split(3)
+    assert sum(len(part.phrases) for part in parts) == len(whole.phrases)
+    first = 0
+    for part in parts:
+        assert isinstance(part, PooledBatch) and part.levels is not None
+        pairs = slice(first, first + len(part.phrases))
+        first = pairs.stop
+        for index in ("image_index", "exemplar_index"):
+            kept = whole.levels[0][getattr(whole, index)[pairs]]
+            assert torch.equal(part.levels[0][getattr(part, index)], kept)
+            assert torch.equal(part.pixels[getattr(part, index)], whole.pixels[getattr(whole, index)[pairs]])
+
+
 def test_impossible_recipes_are_refused(align_recipe, tmp_path) -> None:
     with pytest.raises(ConfigError, match="pool.resolution is 70; it must be a multiple of 32"):
         train_recipe(align_recipe(), ["pool.resolution=70"], tmp_path / "run")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from conceptseg.exemplars.perturb import on_another_background, partly_covered, zoom
+from conceptseg.exemplars.perturb import another, on_another_background, partly_covered, zoom
 from conceptseg.exemplars.shown import ShownObject
 
 HEIGHT, WIDTH = 60, 90
@@ -61,3 +61,12 @@ def test_a_part_of_the_box_is_covered_and_nothing_else() -> None:
         assert hidden.sum() == 0.4 * 20 * 20
         assert (changed[~hidden] == pixels[~hidden]).all() and it.mask is not None and it.mask[hidden].all()
     assert (pixels != 77).all()
+
+
+def test_the_only_picture_is_changed_with_itself_upside_down() -> None:
+    pixels, it = square()
+    other = another([pixels], 0)
+    assert not np.array_equal(other, pixels) and np.array_equal(other[::-1, ::-1], pixels)
+    changed = partly_covered(pixels, it, other, np.random.default_rng(0))
+    assert not np.array_equal(changed, pixels)
+    assert another([pixels, other], 1) is pixels

@@ -77,9 +77,15 @@ class Batch:
         chosen = torch.arange(len(self.phrases)).tensor_split(min(parts, len(self.phrases)))
         return [self._pairs(pairs.to(self.pixels.device)) for pairs in chosen]
 
+    def images_of(self, pairs: Tensor) -> Tensor:
+        """Numbers of the images that these pairs need, rising."""
+        return torch.unique(torch.cat([self.image_index[pairs], self.exemplar_index[pairs]]))
+
     def _pairs(self, pairs: Tensor) -> Batch:
-        needed = torch.cat([self.image_index[pairs], self.exemplar_index[pairs]])
-        images, position = torch.unique(needed, return_inverse=True)
+        images = self.images_of(pairs)
+        position = torch.searchsorted(
+            images, torch.cat([self.image_index[pairs], self.exemplar_index[pairs]])
+        )
         g, t = self.geometry, self.targets
 
         def taken(value: Tensor | None) -> Tensor | None:

@@ -121,12 +121,15 @@ class QuestionMaker:
         members = scenes[beside].families[family]
         positives = [int(i) for i in rng.permutation(members)[: rng.integers(1, 4)]]
         wanted = scenes[image].families.get(family, [])
-        # Families are told apart within one scene; across scenes a plainer name could hide the same look.
-        if not wanted and _could_be_confused(family, scenes[image]):
+        if not self.knows(family, scenes[image]):
             return None
         question = self._with_boxes(scenes[beside], beside, VISUAL, positives, [], list(wanted), rng)
         question.image = image
         return question
+
+    def knows(self, family: str, scene: Scene) -> bool:
+        """Whether a scene surely shows a family, or surely does not."""
+        return family in scene.families or not could_be_confused(family, scene)
 
     def _with_boxes(
         self,
@@ -155,8 +158,11 @@ class QuestionMaker:
         return (float(nx0), float(ny0), float(max(nx1, nx0 + 1)), float(max(ny1, ny0 + 1)))
 
 
-def _could_be_confused(family: str, scene: Scene) -> bool:
-    """Whether an object of the scene may look the same under a name with fewer or more words."""
+def could_be_confused(family: str, scene: Scene) -> bool:
+    """Whether an object of the scene may look the same under a name with fewer or more words.
+
+    Families are told apart within one scene; across scenes a plainer name could hide the same look.
+    """
     kind, words = family.split()[-1], set(family.split())
     return any(
         (name.split()[-1] == kind and set(name.split()) < words) or words < set(name.split())

@@ -1,7 +1,8 @@
 """A labelled dataset as scenes, so that the questions of training scenes can be put to photographs.
 
-A family is a phrase: an example box means all objects of its phrase. Pictures are kept as squares, so that a
-pool of them fits in memory.
+A family is a phrase: an example box means all objects of its phrase. Where phrases contain each other
+("fruit", "red apple"), a box on a red apple means red apples. Pictures are kept as squares, so that a pool of
+them fits in memory.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import numpy as np
 from PIL import Image
 
 from conceptseg.data.concept_data import ConceptDataset, ConceptImage, open_dataset
+from conceptseg.data.questions import QuestionMaker
 from conceptseg.data.scenes import Scene
 from conceptseg.data.scenes.scene import SceneObject
 from conceptseg.errors import DataError
+from conceptseg.finetune.questions import narrowest
 from conceptseg.images import load_image
 from conceptseg.losses.targets import Targets
 
@@ -57,7 +60,8 @@ def scene_of_image(image: ConceptImage, size: int) -> Scene:
     square = np.array(pixels.resize((size, size), Image.Resampling.BILINEAR))
     across, down = size / image.width, size / image.height
     objects: list[SceneObject] = []
-    families: dict[str, list[int]] = {}
+    numbers: dict[tuple[float, ...], int] = {}  # an object that several phrases name is one object
+    phrases: dict[str, list[int]] = {}
     for phrase, members in image.phrases.items():
         if phrase in image.incomplete_phrases or any(it.crowd for it in members):
             continue
@@ -66,20 +70,32 @@ def scene_of_image(image: ConceptImage, size: int) -> Scene:
             box = (x0 * across, y0 * down, x1 * across, y1 * down)
             if min(box[2] - box[0], box[3] - box[1]) < LEAST_SIDE:
                 continue
-            known = it.decode(image.height, image.width)
-            mask = np.zeros((size, size), bool) if known is None else _squared(known, size)
-            families.setdefault(phrase, []).append(len(objects))
-            objects.append(SceneObject(phrase, None, None, None, phrase, mask, box, 1.0))
+            if it.box_xyxy not in numbers:
+                known = it.decode(image.height, image.width)
+                mask = np.zeros((size, size), bool) if known is None else _squared(known, size)
+                numbers[it.box_xyxy] = len(objects)
+                objects.append(SceneObject(phrase, None, None, None, phrase, mask, box, 1.0))
+            named = phrases.setdefault(phrase, [])
+            if numbers[it.box_xyxy] not in named:
+                named.append(numbers[it.box_xyxy])
     return Scene(
         image=square,
         objects=objects,
-        phrases=dict(families),
+        phrases=phrases,
         absent_phrases=list(image.absent_phrases),
-        families=families,
+        families={phrase: phrases[phrase] for phrase in narrowest(phrases)},
         greyscale=False,
         sizes_clear=False,
         theme=0,
     )
+
+
+class DatasetQuestions(QuestionMaker):
+    """Questions about labelled images, which may show more than their labels say."""
+
+    def knows(self, family: str, scene: Scene) -> bool:
+        """Whether labels say what a box on such an object means here, or that nothing here is one."""
+        return family in scene.families or family in scene.absent_phrases
 
 
 def without_empty_masks(targets: Targets) -> Targets:

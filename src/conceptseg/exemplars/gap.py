@@ -23,7 +23,7 @@ from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.errors import DataError, OptionError
 from conceptseg.exemplars.agreement import agreement, channel_statistics, stays_put
 from conceptseg.exemplars.conflict import gradient_conflict
-from conceptseg.exemplars.perturb import on_another_background, partly_covered, zoom
+from conceptseg.exemplars.perturb import another, on_another_background, partly_covered, zoom
 from conceptseg.exemplars.shown import ShownImage, ShownObject, choose_examples, images_of_dataset
 from conceptseg.exemplars.tokens import read_boxes, read_examples
 from conceptseg.segmenter import Segmenter
@@ -168,7 +168,7 @@ def _changed_tokens(
     for i in few:
         number, it = examples[i]
         picture = pictures[number].pixels
-        other = pictures[(number + 1) % len(pictures)].pixels
+        other = another([it.pixels for it in pictures], number)
         for name, factor in zip(_scale_names(), SCALES, strict=True):
             nearer = zoom(picture, it, factor)
             if nearer is not None:

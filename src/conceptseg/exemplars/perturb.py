@@ -6,6 +6,7 @@ Each function takes a picture and an object and gives back both, changed; the pi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,13 @@ def partly_covered(pixels: Pixels, it: ShownObject, cover: Pixels, rng: np.rando
     changed = pixels.copy()
     changed[rows, columns] = _stretched(cover, pixels)[rows, columns]
     return changed
+
+
+def another(pictures: Sequence[Pixels], number: int) -> Pixels:
+    """A picture to change this one with: the one after it, or itself upside down where it is the only one."""
+    if len(pictures) == 1:
+        return np.ascontiguousarray(pictures[0][::-1, ::-1])
+    return pictures[(number + 1) % len(pictures)]
 
 
 def _stretched(picture: Pixels, like: Pixels) -> Pixels:

@@ -18,7 +18,7 @@ from conceptseg.data.questions import QuestionConfig, QuestionMaker
 from conceptseg.data.scene_batches import collate
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.errors import ConfigError
-from conceptseg.exemplars.dataset_scenes import scenes_of_dataset, without_empty_masks
+from conceptseg.exemplars.dataset_scenes import DatasetQuestions, scenes_of_dataset, without_empty_masks
 from conceptseg.models.config import PreprocessingConfig
 from conceptseg.models.detector import Detector
 from conceptseg.models.text.tokenizer import Tokenizer
@@ -36,7 +36,7 @@ class PoolConfig:
     split: str = "train"  # of the dataset; looks while training take the held-out one
     resolution: int = 128  # pixels per side that the model sees
     render_size: int = 160  # pixels per side that pictures are drawn or kept at
-    pairs: int = 4  # pairs of pictures per step
+    pairs: int = 4  # pairs of pictures per step; a dataset with fewer gives all it has
     questions_per_image: int = 2
     difficulty: tuple[float, ...] = (0.6, 1.0)  # of scenes; each draws its own between the two
     mask_size: int = 64  # pixels per side of the masks that are compared
@@ -71,6 +71,11 @@ class PooledBatch(Batch):
         moved = vars(super().to(device))
         levels = None if self.levels is None else tuple(level.to(device) for level in self.levels)
         return PooledBatch(**{**moved, "levels": levels})
+
+    def _pairs(self, pairs: Tensor) -> PooledBatch:
+        part, images = super()._pairs(pairs), self.images_of(pairs)
+        levels = None if self.levels is None else tuple(level[images] for level in self.levels)
+        return PooledBatch(**vars(part), levels=levels)
 
 
 def draw_pool(config: PoolConfig, split: str = "train") -> list[Scene]:
@@ -141,14 +146,16 @@ class PoolBatches:
         self.steps = steps
         self.levels = levels
         self.process = process
-        self.maker = QuestionMaker(config.questions)
+        maker = QuestionMaker if config.dataset is None else DatasetQuestions
+        self.maker = maker(config.questions)
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, 104_729, step, self.process))
-        pairs = rng.choice(len(self.scenes) // 2, self.config.pairs, replace=False)
+        there = len(self.scenes) // 2
+        pairs = rng.choice(there, min(there, self.config.pairs), replace=False)
         numbers = [int(2 * pair + i) for pair in pairs for i in (0, 1)]
         scenes = [self.scenes[i] for i in numbers]
         asked = [i for i in range(len(scenes)) for _ in range(self.config.questions_per_image)]

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from conceptseg.data.questions import could_be_confused
 from conceptseg.data.scenes import Scene
 from conceptseg.evaluation.cgf1 import ConceptEvaluator, ConceptPair
-from conceptseg.exemplars.perturb import on_another_background, partly_covered
+from conceptseg.exemplars.perturb import another, on_another_background, partly_covered
 from conceptseg.exemplars.shown import ShownObject
 from conceptseg.result import Result
 from conceptseg.segmenter import EncodedImage, Segmenter
@@ -41,8 +42,9 @@ def score_settings(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, d
                 found = segmenter.segment(encoded[number], boxes=boxes, labels=labels, threshold=THRESHOLD)
                 counts[name].add(_pair(found, scene, scene.families[family]))
             beside = scenes[number ^ 1]
-            strangers = [f for f in _families(beside, positives, negatives) if f not in scene.families]
-            for family in strangers:
+            for family in _families(beside, positives, negatives):
+                if family in scene.families or could_be_confused(family, scene):
+                    continue
                 boxes, labels = _examples(beside, family, positives, negatives, rng)
                 kind = segmenter.exemplar(encoded[number ^ 1], boxes=boxes, labels=labels)
                 found = segmenter.segment(encoded[number], exemplar=kind, threshold=THRESHOLD)
@@ -64,7 +66,7 @@ def score_robustness(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str,
         turned = _turned(scene)
         seen = {name: other.encode(scene.image) for name, other in others.items()}
         seen_turned = segmenter.encode(turned.image)
-        cover = scenes[(number + 1) % len(scenes)].image
+        cover = another([it.image for it in scenes], number)
         for family in _families(scene, 1, 0):
             members = scene.families[family]
             chosen = int(rng.choice(members))
