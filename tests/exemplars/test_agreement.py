@@ -55,6 +55,14 @@ def test_a_rotation_hides_agreement_until_a_linear_map_undoes_it() -> None:
     assert agreement(EYE, EYE, CONCEPTS, IMAGES)["linear"] == {}
 
 
+def test_images_of_one_theme_are_judged_together() -> None:
+    # Four themes of two scenes; each concept is in both scenes of its theme and nowhere else.
+    features = np.random.default_rng(0).normal(size=(4, 6))[[0, 0, 1, 1, 2, 2, 3, 3]]
+    concepts = [name for name in "abcd" for _ in range(2)]
+    found = agreement(features, features, concepts, np.arange(8))
+    assert found["linear"]["examples"] == 4 and 0 <= found["linear"]["concept_auroc"] <= 1
+
+
 def test_channel_statistics_by_hand() -> None:
     tokens = np.array([[0.0, 4.0], [2.0, 8.0]])  # means 1 and 6, variances 1 and 4
     cells = np.array([[0.0, 0.0], [2.0, 2.0]])  # means 1 and 1, variances 1 and 1

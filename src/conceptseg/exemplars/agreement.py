@@ -65,7 +65,7 @@ def agreement(tokens: Array, pooled: Array, concepts: list[str], images: NDArray
         "linear": {},
     }
     _, order = np.unique(images, return_inverse=True)
-    judged = order % 2 == 1
+    judged = order // 2 % 2 == 1  # scenes 2k and 2k + 1 share a theme: both are fitted on, or both judged
     if order.max(initial=0) >= 3:
         moved = linear_map(tokens[~judged], pooled[~judged], tokens[judged])
         result["linear"] = retrieval(
