@@ -12,8 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import conceptseg as cs
+from conceptseg.distil.batch import DistilBatch
 from conceptseg.distil.feature_cache import FeatureCache
-from conceptseg.distil.images import ImageBatches, find_images
+from conceptseg.distil.images import ImageBatches, find_images, image_batch
 from conceptseg.distil.recipe import DistilDataConfig
 from conceptseg.distil.run import distil
 from conceptseg.distil.teacher import normalised
@@ -101,6 +102,23 @@ def test_stage_1_from_a_folder_with_and_without_a_cache_ends_alike(
     assert cs.load(tmp_path / "disk" / "model").resolution == 96
 
 
+def test_a_batch_in_parts_keeps_the_teachers_features_with_their_images() -> None:
+    levels = [torch.arange(4.0).view(4, 1, 1, 1)]
+    pixels = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2)
+    tokenizer = tiny_tokenizer()
+    whole = image_batch(pixels, [f"coin {i}" for i in range(8)], tokenizer, levels)
+    parts = whole.split(3)
+    for part in parts:
+        assert isinstance(part, DistilBatch) and part.teacher_levels is not None
+        assert torch.equal(part.teacher_levels[0].flatten(), part.pixels[:, 0, 0, 0].float())
+        named = [int(phrase.split()[1]) % 4 for phrase in part.phrases]
+        assert part.pixels[part.image_index, 0, 0, 0].tolist() == named
+        assert torch.equal(part.token_ids, tokenizer(part.phrases))
+    assert [len(part.pixels) for part in parts] == [2, 1, 1]
+    nothing_asked = image_batch(pixels, [], tokenizer, levels).split(2)
+    assert [part.examples for part in nothing_asked] == [2, 2]
+
+
 def cache(folder: Path, pictures: Path, teacher: str = "f00", resolution: int = 32) -> FeatureCache:
     return FeatureCache(folder, teacher, sorted(pictures.iterdir()), resolution, images_per_shard=2)
 
@@ -132,6 +150,21 @@ def test_filling_goes_on_where_it_stopped(pictures: Path, tmp_path: Path) -> Non
 
     cache(tmp_path / "cache", pictures).fill(noted)
     assert asked == [[2], [3]]
+
+
+def test_processes_fill_their_shares_of_the_shards(pictures: Path, tmp_path: Path) -> None:
+    for process in (1, 0):
+        cache(tmp_path / "cache", pictures).fill(features, process, 2)
+        names = sorted(path.name for path in (tmp_path / "cache").glob("*.safetensors"))
+        assert len(names) == (1 if process else 3)
+    assert cache(tmp_path / "cache", pictures).read([2])[0].mean() == 2
+
+
+def test_the_features_of_other_images_of_the_same_names_are_refused(pictures: Path, tmp_path: Path) -> None:
+    cache(tmp_path / "cache", pictures).fill(features)
+    Image.new("RGB", (9, 9)).save(pictures / "0.png")
+    with pytest.raises(DataError, match="features of another run: names"):
+        cache(tmp_path / "cache", pictures).fill(features)
 
 
 def test_the_estimate_is_what_is_written(pictures: Path, tmp_path: Path) -> None:

@@ -17,8 +17,11 @@ from conceptseg.distil.run import DistilJob, distil
 from conceptseg.errors import ConfigError
 from conceptseg.models.config import PresenceCalibration
 from conceptseg.train import loop
+from conceptseg.train.run_config import OptimiserConfig
 from conceptseg.train.run_folder import RunFolder
 from tests.distil.tiny import ENCODERS, tiny_recipe
+
+STILL = OptimiserConfig(lr=1e-9, warmup_steps=0)
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -137,6 +140,20 @@ def test_the_teachers_calibration_goes_with_its_logits_until_labels_teach_others
         recipe = tiny_recipe(stage, tmp_path / "teacher", student, steps=1, validation_batches=0)
         config = cs.load(distil(recipe, tmp_path / str(stage))).config
         assert (config.presence_mode, config.presence_calibration.scale) == (mode, scale)
+
+
+def test_a_shorter_encoder_may_begin_with_the_teachers_weights(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    teacher = load_checkpoint(tiny_model_folder)[2].architecture
+    shorter = dataclasses.asdict(teacher.vision) | {"blocks": [1, 1, 1, 1]}
+    text = dataclasses.asdict(teacher.text) | {"depth": 1}
+    changes = {"architecture": {"vision": shorter, "text": text}, "steps": 1, "optimiser": STILL}
+    recipe = tiny_recipe(1, tiny_model_folder, "nano-student", inherit=True, **changes)
+    student, before = weights(distil(recipe, tmp_path / "run")), weights(tiny_model_folder)
+    own = [name for name in student if "running" not in name and "tracked" not in name]  # of batch norm
+    assert all(torch.allclose(student[name], before[name], atol=1e-5) for name in own)
+    assert "fresh" not in cs.load(tmp_path / "run" / "model").config.provenance
 
 
 def test_decoders_that_do_not_correspond_are_refused(student_folder: Path, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from conceptseg.data.batch import Batch
+from conceptseg.losses.targets import Targets
+from conceptseg.models.prompts import GeometricPrompt
 
 
 @dataclass
@@ -21,3 +23,27 @@ class DistilBatch(Batch):
         levels = self.teacher_levels
         moved["teacher_levels"] = None if levels is None else [level.to(device) for level in levels]
         return DistilBatch(**moved)
+
+    def split(self, parts: int) -> list[Batch]:
+        """By images, each with its own phrases: features of the teacher go with their image.
+
+        Split by pairs, an image in two parts would count twice, and images without phrases could not be.
+        """
+        chosen = torch.arange(len(self.pixels)).tensor_split(min(parts, len(self.pixels)))
+        return [self] if len(chosen) == 1 else [self._images(images) for images in chosen]
+
+    def _images(self, images: Tensor) -> DistilBatch:
+        mine = torch.isin(self.image_index.cpu(), images).nonzero().flatten().to(self.pixels.device)
+        images = images.to(self.pixels.device)
+        position = torch.searchsorted(images, self.image_index[mine])
+        g, t, levels = self.geometry, self.targets, self.teacher_levels
+        return DistilBatch(
+            pixels=self.pixels[images],
+            phrases=[self.phrases[i] for i in mine.tolist()],
+            token_ids=self.token_ids[mine],
+            geometry=GeometricPrompt(*(None if it is None else it[mine] for it in vars(g).values())),
+            image_index=position,
+            exemplar_index=position,
+            targets=Targets(*(None if it is None else it[mine] for it in vars(t).values())),
+            teacher_levels=None if levels is None else [level[images] for level in levels],
+        )

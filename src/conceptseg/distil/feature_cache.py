@@ -63,7 +63,8 @@ class FeatureCache:
         """
         self.folder = folder
         self.count = len(paths)
-        names = "\n".join(path.name for path in paths)
+        # Sizes tell another folder's 0001.jpg from this one's, and the folder may be moved.
+        names = "\n".join(f"{path.name} {path.stat().st_size}" for path in paths)
         self._identity = {
             "teacher": teacher,
             "resolution": resolution,
@@ -86,19 +87,21 @@ class FeatureCache:
     def fill(
         self,
         features: Callable[[Sequence[int]], list[Tensor]],
-        progress: Callable[[int, int], None] | None = None,
+        process: int = 0,
+        processes: int = 1,
     ) -> None:
         """Compute and write what is not there yet.
 
         Args:
             features: image numbers -> levels, each (I, D, h, w).
-            progress: called with the number of shards that are done and the number wanted.
+            process: which of several that each fill their share; nobody reads before all are done.
+            processes: how many there are.
 
         Raises:
             DataError: the folder holds the features of another teacher, or of other images.
         """
         self._begin()
-        for shard in range(self.shards):
+        for shard in range(process, self.shards, processes):
             if not self._file(shard).is_file():
                 first = shard * self._per_shard
                 numbers = list(range(first, min(first + self._per_shard, self.count)))
@@ -108,8 +111,6 @@ class FeatureCache:
                         tensors[f"{number}.{depth}"] = level[0].to("cpu", torch.bfloat16).contiguous()
                 with replacing(self._file(shard)) as path:
                     save_file(tensors, path)
-            if progress is not None:
-                progress(shard + 1, self.shards)
 
     def read(self, numbers: Sequence[int]) -> list[Tensor]:
         """The levels of some images, finest first, each (I, D, h, w) bfloat16.

@@ -79,6 +79,7 @@ class DistilRecipe(RunConfig):
     teacher: str = ""  # name, path or repository
     student: str = ""  # stage 1: a preset (its encoders) or a model; then the model of the stage before
     architecture: dict[str, Any] = field(default_factory=dict)  # stage 1: laid over the student's
+    inherit: bool = False  # stage 1: encoders begin with those weights of the teacher's that fit
     resolution: int | None = (
         None  # pixels per side that the student sees; None: as the teacher, or as its model
     )

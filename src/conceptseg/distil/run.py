@@ -123,7 +123,7 @@ class DistilJob:
         if recipe.student in PRESETS and recipe.stage == 1 and not Path(recipe.student).exists():
             parts = (teacher.detector("cpu"), teacher.tokenizer, theirs)
             detector, tokenizer, config, fresh = make_student(
-                parts, recipe.student, recipe.architecture, recipe.resolution
+                parts, recipe.student, recipe.architecture, recipe.resolution, recipe.inherit
             )
             fresh_parts = sorted({name.split(".")[0] for name in fresh})
         else:
@@ -196,8 +196,7 @@ class DistilJob:
         cache = None
         if source.cache is not None:
             cache = FeatureCache(Path(source.cache), teacher.fingerprint, paths, teacher.resolution)
-            if process == 0:
-                fill_cache(cache, teacher, paths, source.cache_limit_gb)
+            fill_cache(cache, teacher, paths, source.cache_limit_gb, process, processes)
         return ImageBatches(
             paths,
             phrases,
@@ -221,8 +220,17 @@ class DistilJob:
         return [data[recipe.steps + i] for i in range(count)]
 
 
-def fill_cache(cache: FeatureCache, teacher: Teacher, paths: Sequence[Path], limit_gb: float) -> None:
+def fill_cache(
+    cache: FeatureCache,
+    teacher: Teacher,
+    paths: Sequence[Path],
+    limit_gb: float,
+    process: int = 0,
+    processes: int = 1,
+) -> None:
     """Say how much the teacher's features will take, then compute those that are missing.
+
+    Several processes each compute their share, so that none waits for hours, which ends in a time-out.
 
     Raises:
         ConfigError: they would take more than the limit.
@@ -234,13 +242,14 @@ def fill_cache(cache: FeatureCache, teacher: Teacher, paths: Sequence[Path], lim
         return teacher.encode_images(pixels.to(device)).levels
 
     size = cache.estimate(features([0]))
-    print(f"the teacher's features take {size}", file=sys.stderr)
+    if process == 0:
+        print(f"the teacher's features take {size}", file=sys.stderr)
     if size.gigabytes > limit_gb:
         raise ConfigError(
             f"the teacher's features would take {size}, more than data.cache_limit_gb = {limit_gb:g}; raise "
             "it, take fewer images, or leave data.cache out and compute them in every step"
         )
-    cache.fill(features)
+    cache.fill(features, process, processes)
 
 
 def _check_same_words(student: Tokenizer, teacher: Tokenizer, recipe: DistilRecipe) -> None:

@@ -16,6 +16,8 @@ from conceptseg.models.text.tokenizer import Tokenizer
 from conceptseg.train.recipe_file import laid_over
 from conceptseg.train.run import take_weights
 
+ENCODERS = ("vision_encoder", "text_encoder")
+
 
 def student_architecture(teacher: DetectorConfig, preset: str, changes: dict[str, Any]) -> DetectorConfig:
     """The teacher's network with the encoders of a preset.
@@ -45,23 +47,26 @@ def make_student(
     preset: str,
     changes: dict[str, Any],
     resolution: int | None,
+    inherit: bool = False,
 ) -> tuple[Detector, Tokenizer, ModelConfig, list[str]]:
-    """A student with fresh encoders and everything else copied from its teacher.
+    """A student with encoders of its own and everything else copied from its teacher.
 
     Args:
         teacher: its network, tokenizer and config.
         preset: whose encoders the student gets.
         changes: laid over its architecture.
         resolution: that the student sees; None: as the teacher.
+        inherit: encoders, too, begin with the teacher's weights wherever name and shape are the same: of a
+            shorter encoder of the same widths everything but what was left out.
 
     Returns:
-        Network, tokenizer, config, and the parts that begin with fresh weights.
+        Network, tokenizer, config, and the names of the weights that begin fresh.
     """
     theirs, tokenizer, config = teacher
     architecture = student_architecture(config.architecture, preset, changes)
     detector = build_detector(architecture)
-    fresh = take_weights(detector, theirs, ("vision_encoder", "text_encoder"))
-    strange = sorted({name.split(".")[0] for name in fresh} - {"vision_encoder", "text_encoder", "neck"})
+    fresh = take_weights(detector, theirs, () if inherit else ENCODERS)
+    strange = sorted({name.split(".")[0] for name in fresh} - {*ENCODERS, "neck"})
     if strange:
         raise ConfigError(
             f"the student's {', '.join(strange)} cannot be copied from the teacher: sizes differ; stage 1 "
