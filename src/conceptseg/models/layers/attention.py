@@ -1,10 +1,12 @@
-"""Multi-head attention over `scaled_dot_product_attention`, with fused query, key and value projections."""
+"""Multi-head attention, with fused query, key and value projections."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from conceptseg.models.layers.attend import attend
 
 
 class Attention(nn.Module):
@@ -54,7 +56,7 @@ class Attention(nn.Module):
         if allowed is not None and allowed.dtype != torch.bool:
             allowed = allowed.to(q.dtype)
         dropout = self.dropout if self.training else 0.0
-        read = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout, is_causal=causal)
+        read = attend(q, k, v, allowed, dropout, causal)
         return self.out_proj(read.transpose(1, 2).flatten(2))
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:

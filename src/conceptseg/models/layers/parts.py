@@ -1,0 +1,44 @@
+"""Work on a map part by part, where that is faster: on a CPU, when no gradient is needed.
+
+What lies between two layers is then small enough to stay in the cache, and to be memory that the process
+already has. Fresh memory for the whole map, 100 MB a layer at SAM 3's sizes, can cost a fifth of a block's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+FEWEST_NUMBERS = 2**20  # of a map; what lies between the layers of a smaller one is small enough
+
+
+def in_parts(x: Tensor) -> bool:
+    """Whether it is worth while for this map."""
+    return (
+        x.device.type == "cpu"
+        and x.numel() >= FEWEST_NUMBERS
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+    )
+
+
+def by_parts(function: Callable[[Tensor], Tensor], x: Tensor, side: int) -> Tensor:
+    """Apply a function that keeps the shape to squares of a map, image by image.
+
+    Args:
+        function: of (1, side, side, C), or less at the right and bottom edge.
+        x: (I, h, w, C).
+        side: of a square, in tokens.
+
+    Returns:
+        (I, h, w, C).
+    """
+    done = torch.empty_like(x)
+    for image, into in zip(x.split(1), done.split(1), strict=True):
+        for top in range(0, x.shape[1], side):
+            for left in range(0, x.shape[2], side):
+                square = (slice(None), slice(top, top + side), slice(left, left + side))
+                into[square] = function(image[square])
+    return done

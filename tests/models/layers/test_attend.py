@@ -1,0 +1,66 @@
+"""Attention in blocks is attention."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from conceptseg.models.layers import attend as module
+from conceptseg.models.layers.attend import attend, attend_in_blocks
+
+
+def inputs(dtype: torch.dtype, queries: int = 37, keys: int = 53) -> tuple[Tensor, Tensor, Tensor]:
+    """Two images, three heads, cut out of one projection as the encoders do: not contiguous."""
+    torch.manual_seed(0)
+    q = torch.randn(2, queries, 3, 8, dtype=dtype).transpose(1, 2)
+    k, v = torch.randn(2, 2, keys, 3, 8, dtype=dtype).transpose(2, 3)
+    return q, k, v
+
+
+@pytest.mark.parametrize("block", [1, 500, 2_000, 10**6])
+def test_blocks_of_any_size_give_what_the_fused_kernel_gives(block: int) -> None:
+    q, k, v = inputs(torch.float32)
+    read = attend_in_blocks(q, k, v, block)
+    assert read.shape == q.shape
+    assert torch.allclose(read, F.scaled_dot_product_attention(q, k, v), atol=1e-6)
+
+
+def test_half_precision_is_as_near_to_the_exact_answer_as_rounded_inputs_are() -> None:
+    q, k, v = inputs(torch.bfloat16, 300, 300)
+    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    error = (attend_in_blocks(q, k, v).double() - exact).norm() / exact.norm()
+    assert error < 2**-7
+
+
+def test_large_half_precision_attention_on_a_cpu_goes_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    honest = module.attend_in_blocks
+
+    def note(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        seen.append(q.shape[-2])
+        return honest(q, k, v)
+
+    monkeypatch.setattr(module, "attend_in_blocks", note)
+    half, small, full = (
+        inputs(torch.bfloat16, 300, 300),
+        inputs(torch.bfloat16),
+        inputs(torch.float32, 300, 300),
+    )
+    attend(*half)
+    assert not seen  # gradients are wanted
+    with torch.no_grad():
+        attend(*small)
+        attend(*full)
+        attend(*half, mask=torch.zeros(300, 300, dtype=torch.bfloat16))
+        attend(*half, causal=True)
+        assert not seen
+        attend(*half)
+    assert seen == [300]
+
+
+def test_gradients_flow_where_they_are_wanted() -> None:
+    q, k, v = (x.float().requires_grad_() for x in inputs(torch.bfloat16, 300, 300))
+    attend(q.bfloat16(), k.bfloat16(), v.bfloat16()).sum().backward()
+    assert all(x.grad is not None and torch.isfinite(x.grad).all() for x in (q, k, v))
