@@ -1,7 +1,7 @@
 """Work on a map part by part, where that is faster: on a CPU, when no gradient is needed.
 
 What lies between two layers is then small enough to stay in the cache, and to be memory that the process
-already has. Fresh memory for the whole map, 100 MB a layer at SAM 3's sizes, can cost a fifth of a block's time.
+already has. Fresh memory for the whole map, 100 MB a layer at SAM 3's sizes, can cost a fifth of its time.
 """
 
 from __future__ import annotations
