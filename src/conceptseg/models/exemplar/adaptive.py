@@ -13,24 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conceptseg.models.exemplar.box_embedding import BoxEmbedding
+from conceptseg.models.exemplar.boxes_only import BoxesOnlyEncoder
 from conceptseg.models.exemplar.closing import Closing
 from conceptseg.models.exemplar.encoder import (
-    ExemplarEncoder,
+    ExampleBoxes,
     ExemplarTrace,
-    example_boxes,
     image_tokens,
     normalise_map,
     pool_regions,
-    refuse_points,
 )
 from conceptseg.models.layers.mlp import MLP
-from conceptseg.models.prompts import GeometricPrompt
 
 KERNELS = (3, 5, 7)
 
 
-class AdaptiveEncoder(ExemplarEncoder):
+class AdaptiveEncoder(BoxesOnlyEncoder):
+    kind = "adaptive"
+
     def __init__(
         self,
         width: int,
@@ -41,20 +40,16 @@ class AdaptiveEncoder(ExemplarEncoder):
         dropout: float = 0.0,
         context: bool = True,
     ) -> None:
-        super().__init__()
-        self.roi_size = roi_size
+        super().__init__(width, roi_size)
         self.pooling_norm = nn.LayerNorm(width)
-        self.box_embedding = BoxEmbedding(width)
         self.scale_adaptor = ScaleAdaptor(width)
         self.context_selector = ContextSelector(width) if context else None
         self.modulator = FeatureModulator(width) if context else None
         self.closing = Closing(width, layers, heads, mlp_width, dropout)
 
-    def trace(
-        self, features: Tensor, positions: Tensor, image_index: Tensor, prompt: GeometricPrompt | None
+    def trace_boxes(
+        self, features: Tensor, positions: Tensor, image_index: Tensor, boxes: ExampleBoxes
     ) -> ExemplarTrace:
-        refuse_points(prompt, "adaptive")
-        boxes = example_boxes(prompt, image_index.shape[0], features.device)
         pooled_from = normalise_map(features, self.pooling_norm)  # (I, D, h, w)
         regions = pool_regions(pooled_from, image_index, boxes.boxes_cxcywh, self.roi_size)  # (B, M, D, r, r)
         patch, branch_weights = self.scale_adaptor(regions, boxes.boxes_cxcywh)  # (B, M, D), (B, M, 3)

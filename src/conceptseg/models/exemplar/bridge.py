@@ -9,30 +9,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from conceptseg.models.exemplar.box_embedding import BoxEmbedding
+from conceptseg.models.exemplar.boxes_only import BoxesOnlyEncoder
 from conceptseg.models.exemplar.closing import Closing
 from conceptseg.models.exemplar.encoder import (
-    ExemplarEncoder,
+    ExampleBoxes,
     ExemplarTrace,
-    example_boxes,
     image_tokens,
     normalise_map,
     pool_regions,
-    refuse_points,
 )
 from conceptseg.models.layers.attention import Attention
 from conceptseg.models.layers.mlp import MLP, FeedForward
-from conceptseg.models.prompts import GeometricPrompt
 
 
-class BridgedEncoder(ExemplarEncoder):
+class BridgedEncoder(BoxesOnlyEncoder):
+    kind = "bridge"
+
     def __init__(
         self, width: int, layers: int, heads: int, mlp_width: int, roi_size: int = 7, dropout: float = 0.0
     ) -> None:
-        super().__init__()
-        self.roi_size = roi_size
+        super().__init__(width, roi_size)
         self.pooling_norm = nn.LayerNorm(width)
-        self.box_embedding = BoxEmbedding(width)
         self.box_features = nn.Conv2d(width, width, roi_size)
         self.early = nn.Linear(2 * width, width)
         self.middle = nn.ModuleList(BridgeLayer(width, heads, mlp_width, dropout) for _ in range(layers))
@@ -40,11 +37,9 @@ class BridgedEncoder(ExemplarEncoder):
         self.level_logits = nn.Parameter(torch.zeros(3))
         self.closing = Closing(width, 1, heads, mlp_width, dropout)
 
-    def trace(
-        self, features: Tensor, positions: Tensor, image_index: Tensor, prompt: GeometricPrompt | None
+    def trace_boxes(
+        self, features: Tensor, positions: Tensor, image_index: Tensor, boxes: ExampleBoxes
     ) -> ExemplarTrace:
-        refuse_points(prompt, "bridge")
-        boxes = example_boxes(prompt, image_index.shape[0], features.device)
         pooled_from = normalise_map(features, self.pooling_norm)  # (I, D, h, w)
         regions = pool_regions(pooled_from, image_index, boxes.boxes_cxcywh, self.roi_size)  # (B, M, D, r, r)
         patch = self.box_features(regions.flatten(0, 1)).reshape(regions.shape[:3])  # (B, M, D)

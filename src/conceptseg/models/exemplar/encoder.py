@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from conceptseg.errors import PromptError
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens
 
@@ -63,14 +62,6 @@ class ExampleBoxes:
     boxes_cxcywh: Tensor  # (B, M, 4) float32 in 0..1; padding holds the whole image
     labels: Tensor  # (B, M) long, 1 like this, 0 not like this; padding holds 0
     padding: Tensor  # (B, M) bool, True = padding
-
-
-def refuse_points(prompt: GeometricPrompt | None, kind: str) -> None:
-    """Raises:
-    PromptError: the prompt has points, which only the released encoder is trained with.
-    """
-    if prompt is not None and prompt.points_xy is not None:
-        raise PromptError(f'exemplar encoder "{kind}" takes boxes only; points need kind "roi"')
 
 
 def example_boxes(prompt: GeometricPrompt | None, pairs: int, device: torch.device) -> ExampleBoxes:

@@ -10,38 +10,33 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from conceptseg.models.exemplar.box_embedding import BoxEmbedding
+from conceptseg.models.exemplar.boxes_only import BoxesOnlyEncoder
 from conceptseg.models.exemplar.closing import Closing, SelfAttentionLayer
 from conceptseg.models.exemplar.encoder import (
-    ExemplarEncoder,
+    ExampleBoxes,
     ExemplarTrace,
-    example_boxes,
     normalise_map,
     pool_regions,
-    refuse_points,
 )
 from conceptseg.models.layers.positions import sine_of_map
-from conceptseg.models.prompts import GeometricPrompt
 
 
-class RoiTransformerEncoder(ExemplarEncoder):
+class RoiTransformerEncoder(BoxesOnlyEncoder):
+    kind = "roi_transformer"
+
     def __init__(
         self, width: int, layers: int, heads: int, mlp_width: int, roi_size: int = 7, dropout: float = 0.0
     ) -> None:
-        super().__init__()
-        self.roi_size = roi_size
+        super().__init__(width, roi_size)
         self.pooling_norm = nn.LayerNorm(width)
-        self.box_embedding = BoxEmbedding(width)
         self.layers = nn.ModuleList(
             SelfAttentionLayer(width, heads, mlp_width, dropout) for _ in range(layers)
         )
         self.closing = Closing(width, 1, heads, mlp_width, dropout)
 
-    def trace(
-        self, features: Tensor, positions: Tensor, image_index: Tensor, prompt: GeometricPrompt | None
+    def trace_boxes(
+        self, features: Tensor, positions: Tensor, image_index: Tensor, boxes: ExampleBoxes
     ) -> ExemplarTrace:
-        refuse_points(prompt, "roi_transformer")
-        boxes = example_boxes(prompt, image_index.shape[0], features.device)
         pooled_from = normalise_map(features, self.pooling_norm)  # (I, D, h, w)
         regions = pool_regions(pooled_from, image_index, boxes.boxes_cxcywh, self.roi_size)
         place = sine_of_map(self.roi_size, self.roi_size, features.shape[1], features.device)

@@ -10,37 +10,32 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conceptseg.models.exemplar.box_embedding import BoxEmbedding
+from conceptseg.models.exemplar.boxes_only import BoxesOnlyEncoder
 from conceptseg.models.exemplar.closing import Closing
 from conceptseg.models.exemplar.encoder import (
-    ExemplarEncoder,
+    ExampleBoxes,
     ExemplarTrace,
-    example_boxes,
     image_tokens,
     pool_regions,
-    refuse_points,
 )
 from conceptseg.models.layers.attention import Attention
 from conceptseg.models.layers.mlp import FeedForward
-from conceptseg.models.prompts import GeometricPrompt
 
 
-class UnifiedEncoder(ExemplarEncoder):
+class UnifiedEncoder(BoxesOnlyEncoder):
+    kind = "unified"
+
     def __init__(
         self, width: int, layers: int, heads: int, mlp_width: int, roi_size: int = 7, dropout: float = 0.0
     ) -> None:
-        super().__init__()
-        self.roi_size = roi_size
+        super().__init__(width, roi_size)
         self.region_processor = RegionProcessor(width)
-        self.box_embedding = BoxEmbedding(width)
         self.context_fusion = nn.ModuleList(ContextFusion(width, heads, dropout) for _ in range(layers))
         self.refiner = Closing(width, 1, heads, mlp_width, dropout)
 
-    def trace(
-        self, features: Tensor, positions: Tensor, image_index: Tensor, prompt: GeometricPrompt | None
+    def trace_boxes(
+        self, features: Tensor, positions: Tensor, image_index: Tensor, boxes: ExampleBoxes
     ) -> ExemplarTrace:
-        refuse_points(prompt, "unified")
-        boxes = example_boxes(prompt, image_index.shape[0], features.device)
         regions = pool_regions(features, image_index, boxes.boxes_cxcywh, self.roi_size)  # (B, M, D, r, r)
         x = self.region_processor(regions) + self.box_embedding(boxes)  # (B, M, D)
         image, place = image_tokens(features, positions, image_index)
