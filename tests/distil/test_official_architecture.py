@@ -65,6 +65,29 @@ def test_each_family_goes_through_both_stages_and_loads(
         assert set(drift) >= {"vision trunk", "neck, map 3", "text", "fusion memory", "decoder layer 3"}
 
 
+@pytest.mark.parametrize(
+    ("preset", "vision"),
+    [
+        # Narrower than its teacher, as ViT-B is beside ViT-L: the neck reads other channels.
+        ("sam3-vit-b", {"width": 24, "depth": 2, "heads": 2, "mlp_width": 32, "window": 3,
+                        "global_blocks": [1], "position_grid": 3}),
+        ("sam3-repvit", {"head_width": 32, "backbone": "repvit_m0_9", "fine_map": True}),
+    ],
+    ids=["vit", "fine-map"],
+)  # fmt: skip
+def test_a_transformer_and_a_finer_map_are_students_too(
+    preset: str, vision: dict[str, object], teacher: Path, tmp_path: Path
+) -> None:
+    changes = {**SMALLER, "vision": vision}
+    more = {"steps": 1, "validation_batches": 0, "resolution": None}
+    first = distil(tiny_recipe(1, teacher, preset, architecture=changes, **more), tmp_path / "one")
+    student = cs.load(distil(tiny_recipe(2, teacher, first, **more), tmp_path / "two"))
+    given = dataclasses.asdict(student.config.architecture.vision)
+    assert {name: given[name] for name in vision} == {
+        name: tuple(value) if isinstance(value, list) else value for name, value in vision.items()
+    }
+
+
 def test_a_student_of_sam3_keeps_everything_but_the_encoders() -> None:
     sam3 = PRESETS["sam3"]
     for preset in (*BACKBONES, "sam3-vit-b"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -136,6 +137,20 @@ def test_a_calibration_is_used_by_every_way_of_asking(
     assert np.allclose(np.sort(state["scores"].numpy())[::-1], scores, atol=1e-5)
     raw = mended.segment(picture, text="coin", threshold=0.0, presence="multiply")
     assert raw.presence < 1e-4  # a caller can still ask for what the network says
+
+
+def test_a_calibration_goes_along_into_an_exported_model(
+    tiny_onnx_folder: Path, tiny_model_folder: Path, tmp_path: Path, picture: np.ndarray
+) -> None:
+    folder = tmp_path / "onnx"
+    shutil.copytree(tiny_onnx_folder, folder)
+    values = json.loads((folder / "config.json").read_text())
+    values |= {"presence_mode": "calibrated", "presence_calibration": {"scale": 0.5, "offset": -2.0}}
+    (folder / "config.json").write_text(json.dumps(values))
+    logit = cs.load(tiny_model_folder).segment(picture, text="coin").presence_logit
+    found = cs.load(folder).segment(picture, text="coin", threshold=0.0)
+    assert found.presence == pytest.approx(1 / (1 + np.exp(2.0 - 0.5 * logit)), abs=1e-4)
+    assert np.allclose(found.scores, found.class_scores * found.presence, atol=1e-6)
 
 
 def test_an_offset_only_keeps_the_scale(collapsed: Path, teacher: Path, data: Path, tmp_path: Path) -> None:
