@@ -43,7 +43,7 @@ def finetune(
     model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run folder.")] = Path("runs/finetune"),
     epochs: Annotated[
-        float | None, typer.Option(help="Passes through the data; 20, in 300 to 800 steps, if not given.")
+        float | None, typer.Option(help="Passes through the data; 25, in 300 to 800 steps, if not given.")
     ] = None,
     only: Annotated[
         Part | None,

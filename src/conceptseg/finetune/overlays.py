@@ -1,6 +1,6 @@
 """Pictures of what fine-tuning changed: what is annotated, what was found before, and what is found after.
 
-RUN/before_after.png   a row per image, a colour per phrase
+RUN/before_after.png   a row per image, a colour per phrase (per object, if there is one phrase)
 RUN/overlays/1.png ... one image each, a row per phrase
 """
 
@@ -27,6 +27,8 @@ PICTURES = 4  # images that are drawn phrase by phrase
 PHRASES = 6  # of one image, at most
 PANEL_WIDTH = 288  # pixels of each of the three panels of a row
 GAP = 6  # white pixels between panels
+WHITE: Color = (255, 255, 255)
+LINE, STRIP_COLOR = 18, 25  # height of a line above a panel, and the grey behind it
 
 
 @dataclass(frozen=True)
@@ -88,30 +90,38 @@ def _found(result: Result, with_masks: bool, color: Color) -> Regions:
 
 
 def _row(pixels: Pixels, panels: Sequence[Sequence[Regions]]) -> Image.Image:
-    """Three panels side by side."""
-    scale = PANEL_WIDTH / pixels.shape[1]
-    size_hw = max(1, round(pixels.shape[0] * scale)), PANEL_WIDTH
-    small = np.asarray(Image.fromarray(pixels).resize(size_hw[::-1], Image.Resampling.LANCZOS))
-    row = Image.new("RGB", (3 * PANEL_WIDTH + 2 * GAP, size_hw[0]), "white")
+    """Three panels side by side, each under a strip that says what it shows."""
+    scale, strip = PANEL_WIDTH / pixels.shape[1], LINE * len(panels[0])
+    height = max(1, round(pixels.shape[0] * scale))
+    small = Image.fromarray(pixels).resize((PANEL_WIDTH, height), Image.Resampling.LANCZOS)
+    below = np.full((strip + height, PANEL_WIDTH, 3), STRIP_COLOR, np.uint8)
+    below[strip:] = np.asarray(small)
+    row = Image.new("RGB", (3 * PANEL_WIDTH + 2 * GAP, strip + height), "white")
     for number, (title, panel) in enumerate(zip(("annotated", "before", "after"), panels, strict=True)):
-        marks = [mark for regions in panel for mark in _marks(regions, scale, size_hw)]
-        lines = [(f"{title}: {len(it.boxes_xyxy)} {it.phrase}", it.color) for it in panel]
-        row.paste(draw_marks(small, marks, lines), (number * (PANEL_WIDTH + GAP), 0))
+        alone = len(panel) == 1
+        marks = [mark for regions in panel for mark in _marks(regions, scale, height, strip, alone)]
+        lines = [(f"{title}: {len(it.boxes_xyxy)} {it.phrase}", WHITE if alone else it.color) for it in panel]
+        row.paste(draw_marks(below, marks, lines), (number * (PANEL_WIDTH + GAP), 0))
     return row
 
 
-def _marks(regions: Regions, scale: float, size_hw: tuple[int, int]) -> list[Mark]:
+def _marks(regions: Regions, scale: float, height: int, strip: int, alone: bool) -> list[Mark]:
+    """In the phrase's colour, or, where it is alone, in one per object: then neighbours can be told apart."""
     marks = []
     for number, box in enumerate(regions.boxes_xyxy):
         x0, y0, x1, y1 = (float(value) * scale for value in box)
-        mask = None if regions.masks is None else _resized(regions.masks[number], size_hw)
-        marks.append(Mark(mask, (x0, y0, x1, y1), regions.color, ""))
+        mask = None
+        if regions.masks is not None:
+            mask = np.pad(_resized(regions.masks[number], height), ((strip, 0), (0, 0)))
+        color = instance_color(number) if alone else regions.color
+        marks.append(Mark(mask, (x0, y0 + strip, x1, y1 + strip), color, ""))
     return marks
 
 
-def _resized(mask: NDArray[np.bool_], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    picture = Image.fromarray(mask.astype(np.uint8) * 255).resize(size_hw[::-1], Image.Resampling.BILINEAR)
-    return np.asarray(picture) > 127
+def _resized(mask: NDArray[np.bool_], height: int) -> NDArray[np.bool_]:
+    """(H, W) -> (height, PANEL_WIDTH)."""
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(picture.resize((PANEL_WIDTH, height), Image.Resampling.BILINEAR)) > 127
 
 
 def _stacked(rows: Sequence[Image.Image]) -> Image.Image:

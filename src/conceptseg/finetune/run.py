@@ -79,7 +79,7 @@ def finetune(
         data: COCO, Roboflow, SA-Co or YOLO; masks, or boxes only.
         model: embedded name, path, or Hugging Face repository.
         out: run folder; None for `runs/finetune`.
-        epochs: passes through the data; None: 20, yet 300 to 800 steps.
+        epochs: passes through the data; None: 25, yet 300 to 800 steps, and those that rehearse.
         only: train "presence", "exemplar", "heads" or "all"; None: all of a small network, the heads of a
             large one.
         resolution: side in pixels of the square that images are stretched to; None: chosen from the size of

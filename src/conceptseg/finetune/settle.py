@@ -23,7 +23,7 @@ MOST_ENLARGED = (
 QUERIES_PER_OBJECT = 2.0  # at so many for each object of a dense image, every object has one close by
 MOST_QUERIES = 400
 STEPS = (300, 800)  # on the data, least and most, when neither epochs nor steps are said
-EPOCHS = 20.0  # likewise
+EPOCHS = 25.0  # likewise
 OBJECTS_LOOKED_AT = 300  # images whose objects are measured
 
 # What such words name is seen from above or through a microscope, and has no up and down.
