@@ -139,6 +139,19 @@ def test_a_calibration_is_used_by_every_way_of_asking(
     assert raw.presence < 1e-4  # a caller can still ask for what the network says
 
 
+def test_a_calibration_asks_no_more_pairs_than_it_needs(
+    collapsed: Path, teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conceptseg.presence.repairing.ENOUGH_PAIRS", 12)
+    file = data / "valid" / "_annotations.coco.json"
+    values = json.loads(file.read_text())
+    for image in values["images"]:
+        image["absent_phrases"] = ["moon", "red circle", "tree"]
+    file.write_text(json.dumps(values))
+    found = without_labels(collapsed, teacher, data, tmp_path / "out")
+    assert found.spent["pairs"] == 12  # of six images, one present and one absent phrase each
+
+
 def test_a_calibration_goes_along_into_an_exported_model(
     tiny_onnx_folder: Path, tiny_model_folder: Path, tmp_path: Path, picture: np.ndarray
 ) -> None:

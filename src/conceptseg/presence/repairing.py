@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -50,6 +51,8 @@ Method = Literal["ignore", "calibrate", "finetune", "distil"]
 _METHOD_OF: dict[str, Method] = {**{name: name for name in get_args(Method)}, "distill": "distil"}
 Labels = Literal["all", "none"]
 REPAIR, REPORT, RUN, SPENT = "repair.json", "repair.md", "run", "spent.json"
+# Two numbers are fitted: of many images with many phrases each, some present and as many absent ones do.
+ENOUGH_PAIRS = 1000
 
 
 @dataclass(frozen=True)
@@ -279,7 +282,13 @@ def _calibrate(case: RepairCase) -> dict[str, float]:
     options = case.options
     learns_from = case.teacher if options.labels == "none" else None
     seen = observe(
-        case.model, case.fit, learns_from, count=len(case.fit), threshold=options.threshold, compare=False
+        case.model,
+        case.fit,
+        learns_from,
+        count=len(case.fit),
+        threshold=options.threshold,
+        phrases=math.ceil(ENOUGH_PAIRS / 2 / len(case.fit)),
+        compare=False,
     )
     logits = [answer.presence_logit for answer in seen.student]
     if learns_from is None:
