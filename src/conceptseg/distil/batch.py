@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,14 +37,19 @@ class DistilBatch(Batch):
         mine = torch.isin(self.image_index.cpu(), images).nonzero().flatten().to(self.pixels.device)
         images = images.to(self.pixels.device)
         position = torch.searchsorted(images, self.image_index[mine])
-        g, t, levels = self.geometry, self.targets, self.teacher_levels
+        levels = self.teacher_levels
         return DistilBatch(
             pixels=self.pixels[images],
             phrases=[self.phrases[i] for i in mine.tolist()],
             token_ids=self.token_ids[mine],
-            geometry=GeometricPrompt(*(None if it is None else it[mine] for it in vars(g).values())),
+            geometry=GeometricPrompt(**_rows(self.geometry, mine)),
             image_index=position,
             exemplar_index=position,
-            targets=Targets(*(None if it is None else it[mine] for it in vars(t).values())),
+            targets=Targets(**_rows(self.targets, mine)),
             teacher_levels=None if levels is None else [level[images] for level in levels],
         )
+
+
+def _rows(tensors: GeometricPrompt | Targets, pairs: Tensor) -> dict[str, Any]:
+    """Every tensor's rows of some pairs; what is None stays so."""
+    return {name: None if value is None else value[pairs] for name, value in vars(tensors).items()}
