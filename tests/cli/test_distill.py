@@ -48,6 +48,7 @@ def test_a_stage_is_run_and_its_student_named(run: Run, tiny_model_folder: Path)
         ({"--student": "no-such-model"}, ["no-such-model"]),
         ({"--teacher": "no-such-model"}, ["no-such-model"]),
         ({"--stage": "4"}, ["--stage"]),
+        ({"--stage": "2"}, ["'nano-student'", "RUN/model"]),
         ({"--data": "nowhere"}, ["nowhere"]),
         ({"--recipe": "no-such-recipe"}, ["no-such-recipe", "distil-1"]),
         ({"trainable=[vision]": ""}, ["trainable", "vision_encoder"]),

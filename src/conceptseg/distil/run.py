@@ -21,7 +21,7 @@ from conceptseg.distil.recipe import SCENES, DistilRecipe
 from conceptseg.distil.student import check_same_answers, load_student, make_student
 from conceptseg.distil.tasks import EncoderDistillation, FusionDistillation, LabelledDistillation
 from conceptseg.distil.teacher import Teacher
-from conceptseg.errors import ConfigError
+from conceptseg.errors import ConfigError, ModelNotFoundError
 from conceptseg.exemplars.align_task import ExemplarAlignment
 from conceptseg.finetune.batches import BatchConfig, ConceptBatches
 from conceptseg.losses.detection import DetectionLoss
@@ -129,7 +129,15 @@ class DistilJob:
         else:
             if recipe.architecture:
                 raise ConfigError("recipe.architecture changes a preset; a model keeps its own architecture")
-            detector, tokenizer, config = load_student(recipe.student, recipe.resolution)
+            try:
+                detector, tokenizer, config = load_student(recipe.student, recipe.resolution)
+            except ModelNotFoundError as error:
+                if recipe.student not in PRESETS:
+                    raise
+                raise ConfigError(
+                    f"student is the preset {recipe.student!r}, which stage 1 begins with; stage "
+                    f"{recipe.stage} goes on with the model of the stage before (RUN/model)"
+                ) from error
             fresh_parts = []
         provenance: dict[str, Any] = {"name": recipe.name, "recipe": f"distil, stage {recipe.stage}"}
         provenance |= {
