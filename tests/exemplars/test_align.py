@@ -20,6 +20,7 @@ from conceptseg.exemplars.pool import PoolBatches, PoolConfig, PooledBatch, draw
 from conceptseg.finetune.recipe import FinetuneRecipe
 from conceptseg.finetune.run import _task
 from conceptseg.losses.alignment import AlignmentConfig
+from conceptseg.models.config import PreprocessingConfig
 from conceptseg.train.loop import Trainer
 from conceptseg.train.run_folder import RunFolder
 from tests.distil.tiny import tiny_recipe
@@ -119,7 +120,9 @@ def test_a_labelled_dataset_can_be_the_pool(align_recipe, tiny_segmenter, tmp_pa
     model = train_recipe(align_recipe(pool=pool, train_steps=2), out=tmp_path / "run")
     assert changed_parts(tiny_segmenter.detector, load_model_folder(model)[0]) == {"exemplar_encoder"}
     with pytest.raises(DataError, match="no split"):
-        draw_pool(PoolConfig(dataset=str(tmp_path / "data"), split="test", scenes=8))
+        draw_pool(
+            PoolConfig(dataset=str(tmp_path / "data"), split="test", scenes=8, resolution=64, render_size=64)
+        )
 
 
 def test_a_pools_batch_depends_on_seed_and_step_alone(tiny_segmenter) -> None:
@@ -156,9 +159,18 @@ def test_a_batch_in_parts_takes_its_kept_features_along(tiny_segmenter) -> None:
             assert torch.equal(part.pixels[getattr(part, index)], whole.pixels[getattr(whole, index)[pairs]])
 
 
+def test_pictures_are_of_the_models_own_size_unless_told(tiny_segmenter) -> None:
+    config = dataclasses.replace(tiny_segmenter.config, preprocessing=PreprocessingConfig(resolution=96))
+    assert PoolConfig().of_model(config).sides == (96, 96)
+    assert PoolConfig(resolution=32).of_model(config).sides == (32, 64)  # no scene is smaller than 64
+    assert PoolConfig(resolution=128, render_size=160).of_model(config).sides == (128, 160)
+    assert load_align_recipe("align").pool.resolution is None
+
+
 def test_impossible_recipes_are_refused(align_recipe, tmp_path) -> None:
     with pytest.raises(ConfigError, match="pool.resolution is 70; it must be a multiple of 32"):
         train_recipe(align_recipe(), ["pool.resolution=70"], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="pool.scenes is 7"):
         load_align_recipe(align_recipe(), ["pool.scenes=7"])
     with pytest.raises(ConfigError, match="recipe.exemplar.kind is 'rio'"):

@@ -66,7 +66,7 @@ def test_a_dataset_with_fewer_pairs_than_a_step_takes_gives_all_it_has(tmp_path)
         "categories": [{"id": 1, "name": "dog"}],
     }
     (tmp_path / "_annotations.coco.json").write_text(json.dumps(annotations))
-    config = PoolConfig(scenes=16, pairs=4, dataset=str(tmp_path), split="train", resolution=64)
+    config = PoolConfig(scenes=16, dataset=str(tmp_path), resolution=64, render_size=64)
     scenes = draw_pool(config, "held_out")  # the only split there is
     assert len(scenes) == 2
     batch = PoolBatches(config, scenes, tiny_tokenizer(), seed=0, steps=1)[0]

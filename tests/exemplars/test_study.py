@@ -8,7 +8,7 @@ import math
 import pytest
 import yaml
 
-from conceptseg.errors import ConfigError, TrainingError
+from conceptseg.errors import ConfigError, ModelNotFoundError, TrainingError
 from conceptseg.exemplars import study
 from conceptseg.exemplars.claims import claim
 from conceptseg.exemplars.shots import CHANGES
@@ -132,6 +132,10 @@ def test_a_study_without_its_conditions_is_refused(recipe, tmp_path) -> None:
     (tmp_path / "full" / "notes.txt").touch()
     with pytest.raises(TrainingError, match="holds something else"):
         run_study(recipe, tmp_path / "full")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
+    with pytest.raises(ModelNotFoundError):
+        run_study(load_study_recipe(tmp_path / "study.yaml", ["align.model=nobody"]), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_straight_loss_is_smooth_and_a_jagged_one_is_not() -> None:

@@ -12,11 +12,10 @@ from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
 from conceptseg.data.scenes import Scene
-from conceptseg.errors import ConfigError
 from conceptseg.exemplars.align_recipe import AlignRecipe, load_align_recipe
 from conceptseg.exemplars.align_task import AlignTask, ExemplarAlignment
 from conceptseg.exemplars.align_validation import AlignValidation
-from conceptseg.exemplars.pool import PoolBatches, PoolConfig, draw_pool, encode_pool
+from conceptseg.exemplars.pool import PoolBatches, draw_pool, encode_pool
 from conceptseg.hub import find_model
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.build import build_detector
@@ -55,13 +54,12 @@ class KeptPool:
 
 def keep_pool(recipe: AlignRecipe, detector: Detector, config: ModelConfig) -> KeptPool:
     """Draw the pictures and, where the recipe says so, encode them."""
-    scenes = draw_pool(recipe.pool)
+    pool = recipe.pool.of_model(config)
+    scenes = draw_pool(pool)
     if not recipe.keep_features:
         return KeptPool(scenes, None)
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-    return KeptPool(
-        scenes, encode_pool(detector, scenes, recipe.pool.resolution, config.preprocessing, dtype)
-    )
+    return KeptPool(scenes, encode_pool(detector, scenes, pool.sides[0], config.preprocessing, dtype))
 
 
 @dataclass
@@ -75,7 +73,7 @@ class AlignJob:
     def prepare(self) -> None:
         """Check that the model loads and the resolution fits; the tokenizer stays the model's own."""
         _, tokenizer, config = load_checkpoint(find_model(self.recipe.model))
-        check_resolution(self.recipe.pool, config)
+        self.recipe.pool.of_model(config)
         if not self.folder.tokenizer_path.is_file():
             with replacing(self.folder.tokenizer_path) as path:
                 tokenizer.save(path)
@@ -83,10 +81,11 @@ class AlignJob:
     def build(self, process: int, processes: int) -> Work:
         recipe = self.recipe
         detector, self._tokenizer, self._config = start_model(recipe)
-        pool = self.kept or keep_pool(recipe, detector, self._config)
-        scenes, levels = pool.scenes, pool.levels
-        data = PoolBatches(recipe.pool, scenes, self._tokenizer, recipe.seed, recipe.steps, levels, process)
-        validate = AlignValidation(recipe, self._tokenizer) if recipe.validation_batches else None
+        kept = self.kept or keep_pool(recipe, detector, self._config)
+        scenes, levels = kept.scenes, kept.levels
+        pool = recipe.pool.of_model(self._config)
+        data = PoolBatches(pool, scenes, self._tokenizer, recipe.seed, recipe.steps, levels, process)
+        validate = AlignValidation(recipe, pool, self._tokenizer) if recipe.validation_batches else None
         return Work(align_task(recipe, detector, self._config), data, validate)
 
     def finish(self, task: Task) -> None:
@@ -97,7 +96,7 @@ class AlignJob:
 def start_model(recipe: AlignRecipe) -> LoadedModel:
     """The model that is aligned, with the exemplar encoder that the recipe asks for."""
     detector, tokenizer, config = load_checkpoint(find_model(recipe.model))
-    check_resolution(recipe.pool, config)
+    recipe.pool.of_model(config)
     if recipe.exemplar is not None or recipe.fresh:
         exemplar = recipe.exemplar or config.architecture.exemplar
         detector, config = with_encoder(detector, config, exemplar, recipe.fresh)
@@ -123,14 +122,3 @@ def align_task(recipe: AlignRecipe, detector: Detector, config: ModelConfig) -> 
     task = AlignTask(detector, DetectionLoss(recipe.loss), config.preprocessing, recipe.weights, alignment)
     task.use_one_to_many(recipe.one_to_many)
     return task
-
-
-def check_resolution(pool: PoolConfig, config: ModelConfig) -> None:
-    """Raises:
-    ConfigError: the vision encoder cannot read pictures of that size.
-    """
-    stride = config.architecture.vision.stride
-    if pool.resolution < stride or pool.resolution % stride:
-        raise ConfigError(
-            f"pool.resolution is {pool.resolution}; it must be a multiple of {stride} for this model"
-        )

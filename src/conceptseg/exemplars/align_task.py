@@ -16,7 +16,7 @@ from conceptseg.exemplars.pool import PooledBatch
 from conceptseg.losses.alignment import AlignmentConfig, AlignmentLoss
 from conceptseg.losses.detection import DetectionLoss, LossWeights
 from conceptseg.models.config import PreprocessingConfig
-from conceptseg.models.detector import Detector, ImageFeatures
+from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures
 from conceptseg.models.layers.positions import sine_of_map
 from conceptseg.models.prompts import PromptTokens, join_prompts
 from conceptseg.train.task import DetectionTask
@@ -79,11 +79,17 @@ class AlignTask(DetectionTask):
         return ImageFeatures(levels, positions, trunk=[])
 
     def losses(self, image: ImageFeatures, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
+        return self.answer(image, batch, num_boxes)[0]
+
+    def answer(
+        self, image: ImageFeatures, batch: Batch, num_boxes: Tensor
+    ) -> tuple[dict[str, Tensor], DetectorOutput]:
+        """The losses, and the answers that they judge."""
         words = self.detector.encode_text(batch.token_ids)
         exemplars = self.detector.encode_exemplars(image, batch.geometry, batch.exemplar_index)
         output = self.detector.detect(image, batch.image_index, join_prompts(words, exemplars))
         losses = self.loss(output, batch.targets, num_boxes)
-        return {**losses, **self.alignment(exemplars, image, batch)}
+        return {**losses, **self.alignment(exemplars, image, batch)}, output
 
     def loss_weights(self, step: int) -> Mapping[str, float]:
         return {**super().loss_weights(step), **self.alignment.weights(step)}

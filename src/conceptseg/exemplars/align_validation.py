@@ -10,7 +10,7 @@ import torch
 from conceptseg.data.batch import Batch
 from conceptseg.exemplars.align_recipe import AlignRecipe
 from conceptseg.exemplars.align_task import AlignTask
-from conceptseg.exemplars.pool import PoolBatches, draw_pool
+from conceptseg.exemplars.pool import PoolBatches, PoolConfig, draw_pool
 from conceptseg.exemplars.quick_f1 import box_f1
 from conceptseg.models.text.tokenizer import Tokenizer
 from conceptseg.train.task import Task
@@ -20,15 +20,16 @@ from conceptseg.train.validation import Validation
 class AlignValidation:
     """Losses on held-out pictures, and the F1 of the boxes that are found there at a score of 0.5."""
 
-    def __init__(self, recipe: AlignRecipe, tokenizer: Tokenizer) -> None:
+    def __init__(self, recipe: AlignRecipe, pool: PoolConfig, tokenizer: Tokenizer) -> None:
         self.recipe = recipe
+        self.pool = pool  # with all sizes
         self.tokenizer = tokenizer
         self._batches: list[Batch] | None = None
 
     def __call__(self, task: Task, step: int) -> Validation:
         assert isinstance(task, AlignTask)
         if self._batches is None:
-            self._batches = held_out_batches(self.recipe, self.tokenizer)
+            self._batches = held_out_batches(self.pool, self.recipe.validation_batches, self.tokenizer)
         device, weights = task.mean.device, task.loss_weights(step)
         values: dict[str, float] = {}
         counts = np.zeros(3)
@@ -36,8 +37,8 @@ class AlignValidation:
             batch = batch.to(device)
             torch.manual_seed(0)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-                losses = task(batch, batch.targets.valid.sum().clamp(min=1).float())
-                output = task.predict(batch)
+                objects = batch.targets.valid.sum().clamp(min=1).float()
+                losses, output = task.answer(task.encode_images(batch), batch, objects)
             for name, value in losses.items():
                 values[f"loss/{name}"] = values.get(f"loss/{name}", 0.0) + float(value) / len(self._batches)
             counts += box_f1(output, batch.targets)
@@ -48,12 +49,10 @@ class AlignValidation:
         return Validation(values, decides="box_f1", larger_is_better=True)
 
 
-def held_out_batches(recipe: AlignRecipe, tokenizer: Tokenizer) -> list[Batch]:
+def held_out_batches(pool: PoolConfig, count: int, tokenizer: Tokenizer) -> list[Batch]:
     """Questions about pictures that the pool does not hold."""
-    count = recipe.validation_batches
-    pool = recipe.pool
     if pool.dataset is None:
         pool = dataclasses.replace(pool, scenes=2 * pool.pairs * count)
     scenes = draw_pool(pool, "held_out")
-    data = PoolBatches(pool, scenes, tokenizer, recipe.pool.seed, count)
+    data = PoolBatches(pool, scenes, tokenizer, pool.seed, count)
     return [data[i] for i in range(count)]

@@ -6,6 +6,7 @@ in eval mode, and pictures are not augmented. Then a step costs neither the pict
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ from conceptseg.data.scene_batches import collate
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.errors import ConfigError
 from conceptseg.exemplars.dataset_scenes import DatasetQuestions, scenes_of_dataset, without_empty_masks
-from conceptseg.models.config import PreprocessingConfig
+from conceptseg.models.config import ModelConfig, PreprocessingConfig
 from conceptseg.models.detector import Detector
 from conceptseg.models.text.tokenizer import Tokenizer
 
@@ -34,8 +35,10 @@ class PoolConfig:
     seed: int = 0  # of the pictures; runs of several seeds may share a pool
     dataset: str | None = None  # folder of a labelled dataset; None draws scenes
     split: str = "train"  # of the dataset; looks while training take the held-out one
-    resolution: int = 128  # pixels per side that the model sees
-    render_size: int = 160  # pixels per side that pictures are drawn or kept at
+    resolution: int | None = None  # pixels per side that the model sees; None: the model's own
+    render_size: int | None = (
+        None  # pixels per side that pictures are drawn or kept at; None: as it sees them
+    )
     pairs: int = 4  # pairs of pictures per step; a dataset with fewer gives all it has
     questions_per_image: int = 2
     difficulty: tuple[float, ...] = (0.6, 1.0)  # of scenes; each draws its own between the two
@@ -53,12 +56,34 @@ class PoolConfig:
                 f"pool.scenes is {self.scenes} for {self.pairs} pairs per step; give an even number of at "
                 "least two per pair, and at least one pair"
             )
-        if self.questions_per_image < 1 or self.render_size < 64 or self.mask_size < 1:
+        drawn = self.render_size
+        if self.questions_per_image < 1 or (drawn is not None and drawn < 64) or self.mask_size < 1:
             raise ConfigError("pool needs questions_per_image >= 1, render_size >= 64 and mask_size >= 1")
         if len(self.difficulty) != 2 or not 0 <= self.difficulty[0] <= self.difficulty[1] <= 1:
             raise ConfigError(
                 f"pool.difficulty is {list(self.difficulty)}; give two rising numbers from 0 to 1"
             )
+
+    def of_model(self, config: ModelConfig) -> PoolConfig:
+        """The same with the sizes that it leaves to the model.
+
+        Raises:
+            ConfigError: the vision encoder cannot read pictures of that size.
+        """
+        resolution = self.resolution or config.preprocessing.resolution
+        stride = config.architecture.vision.stride
+        if resolution < stride or resolution % stride:
+            raise ConfigError(
+                f"pool.resolution is {resolution}; it must be a multiple of {stride} for this model"
+            )
+        drawn = self.render_size or max(64, resolution)
+        return dataclasses.replace(self, resolution=resolution, render_size=drawn)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Pixels per side that the model sees, and that pictures are drawn at."""
+        assert self.resolution is not None and self.render_size is not None, "see of_model"
+        return self.resolution, self.render_size
 
 
 @dataclass
@@ -79,21 +104,22 @@ class PooledBatch(Batch):
 
 
 def draw_pool(config: PoolConfig, split: str = "train") -> list[Scene]:
-    """The pictures: scenes of a split, or the first images of the dataset.
+    """The pictures: scenes of a split, or the first images of the dataset; sizes must be filled in.
 
     Raises:
         DataError: the dataset cannot be read, or shows too little.
     """
+    _, size = config.sides
     if config.dataset is not None:
         return scenes_of_dataset(
-            config.dataset, config.split if split == "train" else None, config.scenes, config.render_size
+            config.dataset, config.split if split == "train" else None, config.scenes, size
         )
     easy, hard = config.difficulty
     first = config.seed * 1_000_003
     return [
         render_scene(
             first + i,
-            size=config.render_size,
+            size=size,
             split=split,
             theme=first // 2 + i // 2,
             difficulty=easy + (hard - easy) * float(np.random.default_rng((config.seed, 11, i)).random()),
@@ -160,7 +186,7 @@ class PoolBatches:
         scenes = [self.scenes[i] for i in numbers]
         asked = [i for i in range(len(scenes)) for _ in range(self.config.questions_per_image)]
         questions = [self.maker.ask(scenes, i, rng) for i in asked]
-        batch = collate(scenes, questions, self.tokenizer, self.config.resolution, self.config.mask_size)
+        batch = collate(scenes, questions, self.tokenizer, self.config.sides[0], self.config.mask_size)
         if self.config.dataset is not None:
             batch.targets = without_empty_masks(batch.targets)
         levels = None if self.levels is None else tuple(level[numbers].float() for level in self.levels)

@@ -71,6 +71,10 @@ def run_study(
     """
     if not recipe.align.keep_features:
         raise ConfigError("a study shares the features of its pool; align.keep_features must be true")
+    *_, config = start_model(recipe.align)  # before anything is written: it loads, and the sizes fit
+    pool = recipe.align.pool.of_model(config)
+    recipe = dataclasses.replace(recipe, align=dataclasses.replace(recipe.align, pool=pool))
+    _refuse_others(folder)
     with claim(folder / LOCKS / RECIPE, wait=True):
         _begin(recipe, folder, resume)
     shared = _Shared(recipe)
@@ -205,12 +209,19 @@ def _measure_model(segmenter: Segmenter, recipe: StudyRecipe, shared: _Shared) -
     }
 
 
+def _refuse_others(folder: Path) -> None:
+    """Raises:
+    TrainingError: the folder holds something, and that is no study.
+    """
+    if folder.is_dir() and not (folder / RECIPE).is_file():
+        if any(path.name != LOCKS for path in folder.iterdir()):
+            raise TrainingError(f"{folder} holds something else; give an empty or new folder")
+
+
 def _begin(recipe: StudyRecipe, folder: Path, resume: bool) -> None:
     path = folder / RECIPE
     wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
     if not path.is_file():
-        if any(path.name != LOCKS for path in folder.iterdir()):
-            raise TrainingError(f"{folder} holds something else; give an empty or new folder")
         _write(path, wanted)
         return
     if not resume:

@@ -6,6 +6,8 @@ is written at the end. `run_job` runs it in one process or in several.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -84,12 +86,13 @@ def run_job(job: Job, resume: bool = False) -> None:
             job.folder.rewind(int(state["step"]) if state is not None else 0)
         else:
             job.folder.start(job.recipe)
-        job.prepare()
+        with _abandoned_if_wrong(job, resume):
+            job.prepare()
     # Nobody replaces the checkpoint before everybody has read it, or reads the folder before all is there.
     accelerator.wait_for_everyone()
 
     torch.manual_seed(job.recipe.seed)
-    try:
+    with _abandoned_if_wrong(job, resume or not accelerator.is_main_process):
         work = job.build(accelerator.process_index, accelerator.num_processes)
         if job.recipe.trainable or job.recipe.lora.rank:
             work.task.train_only(job.recipe.trainable)
@@ -97,15 +100,22 @@ def run_job(job: Job, resume: bool = False) -> None:
             forget_activations(work.task.detector)
         if job.recipe.lora.rank:
             add_lora(work.task.detector, job.recipe.lora)
-    except ConceptSegError:
-        if accelerator.is_main_process and not resume:
-            job.folder.abandon()
-        raise
     trainer = Trainer(job.recipe, work.task, work.data, work.validate, job.folder, accelerator)
     trained = trainer.run(state)
     if accelerator.is_main_process:
         job.finish(trained)
     accelerator.end_training()
+
+
+@contextmanager
+def _abandoned_if_wrong(job: Job, kept: bool) -> Iterator[None]:
+    """Leave no folder behind that a mended command would be refused for; `kept` ones are left as they are."""
+    try:
+        yield
+    except ConceptSegError:
+        if not kept:
+            job.folder.abandon()
+        raise
 
 
 def _check_processes(state: dict[str, Any] | None, processes: int) -> None:
