@@ -76,16 +76,14 @@ def count(pairs: Sequence[Pair]) -> list[tuple[str, int]]:
 
 
 def draw(pair: Pair) -> Image.Image:
-    """Both answers side by side, what was asked and how sure presence was above them."""
+    """Both answers side by side; the overlays say what was asked and how sure presence was."""
     panels = []
     for name, result in (("before", pair.before), ("after", pair.after)):
-        found = f"{len(result.scores)} found" if len(result.scores) else "nothing found"
         picture = result.plot()
         picture = picture.resize((ENLARGED * picture.width, ENLARGED * picture.height))
         panel = Image.new("RGB", (picture.width, picture.height + STRIP), "white")
         panel.paste(picture, (0, STRIP))
-        words = f"{name}: {result.phrase}, presence {result.presence:.2f}, {found}"
-        ImageDraw.Draw(panel).text((4, 5), words, fill="black")
+        ImageDraw.Draw(panel).text((4, 5), name, fill="black")
         panels.append(panel)
     sheet = Image.new("RGB", (sum(it.width for it in panels) + 8, panels[0].height), "white")
     sheet.paste(panels[0], (0, 0))
