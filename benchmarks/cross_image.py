@@ -32,7 +32,8 @@ from PIL import Image
 
 import conceptseg as cs
 from conceptseg.data.concept_data import open_dataset
-from conceptseg.data.scenes import render_scene
+from conceptseg.data.questions import could_be_confused
+from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.evaluation.cgf1 import ConceptEvaluator, ConceptPair
 from conceptseg.exemplars.shown import ShownImage, ShownObject, images_of_dataset, images_of_scenes
 from conceptseg.images import Pixels
@@ -98,13 +99,22 @@ def scene_cases(targets: int, split: str) -> tuple[list[ShownImage], list[Case]]
             for concept in sorted({it.concept for image in shown[1:] for it in image.objects}):
                 examples = _examples(shown, concept, first, rng)[: max(SHOTS)]
                 enough = len(examples) == max(SHOTS) and len({image for image, _ in examples}) >= LEAST_IMAGES
-                if (concept in here) == present and enough:
+                if (
+                    (concept in here) == present
+                    and enough
+                    and (present or _surely_absent(concept, scenes[0]))
+                ):
                     chosen.append(Case(first, concept, examples))
                     break
         if len(chosen) == 2:  # a theme gives both or none
             images += shown
             cases += chosen
     return images, cases
+
+
+def _surely_absent(family: str, scene: Scene) -> bool:
+    """Not there, not even too small to be shown, and not under another name."""
+    return family not in scene.families and not could_be_confused(family, scene)
 
 
 def nuclei_cases(folder: Path, targets: int) -> tuple[list[ShownImage], list[Case]]:

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,6 +63,12 @@ def test_each_case_has_five_examples_on_other_images(benchmark):
         assert len({image for image, _ in case.examples}) >= 3
     there = [bool(images[case.searched].of(case.concept)) for case in cases]
     assert there == [True, False, True, False]
+
+
+def test_what_another_name_may_hide_is_not_surely_absent(benchmark):
+    scene = SimpleNamespace(families={"red star": [0]})
+    absent = [name for name in ("star", "red star", "blue star") if benchmark._surely_absent(name, scene)]
+    assert absent == ["blue star"]
 
 
 def test_a_run_writes_every_way_and_number_of_examples(benchmark, tiny_model_folder, tmp_path, capsys):
