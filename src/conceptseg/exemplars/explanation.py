@@ -153,7 +153,10 @@ def _draw(it: Explanation) -> Any:
     titles = ["example", "like its token", "like what lies under it"]
     titles += ["context it picks"] if it.context is not None else []
     titles += ["gate"] if it.gate is not None else []
-    figure = Figure(figsize=(3.1 * len(titles), 2.9 * rows + 0.3), layout="constrained")
+    height, width = it.image.shape[:2]
+    # A picture takes four fifths of its column; a caption of one to three lines stands below the first.
+    row_height = min(max(2.5 * height / width, 1.4), 5.0) + 0.5
+    figure = Figure(figsize=(3.1 * len(titles), row_height * rows + 0.3), layout="constrained")
     for row in range(rows):
         axes = [figure.add_subplot(rows, len(titles), row * len(titles) + i + 1) for i in range(len(titles))]
         for one, title in zip(axes, titles, strict=True):
@@ -191,7 +194,9 @@ def _show(axes: Any, image: NDArray[np.uint8], heat: Array | None = None) -> Non
 
 def _show_gate(axes: Any, gate: Array) -> None:
     axes.bar(np.arange(len(gate)), np.sort(gate), width=1.0, color="#2b7bba")
-    axes.set(ylim=(0, 1), xlabel="channels, sorted", ylabel="share of the exemplar")
+    axes.set(ylim=(0, 1))
+    axes.set_xlabel("channels, sorted", fontsize=7)
+    axes.set_ylabel("share of the exemplar", fontsize=7)
     axes.tick_params(labelsize=6)
 
 
