@@ -7,6 +7,7 @@ already has. Fresh memory for the whole map, 100 MB a layer at SAM 3's sizes, ca
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -36,9 +37,8 @@ def by_parts(function: Callable[[Tensor], Tensor], x: Tensor, side: int) -> Tens
         (I, h, w, C).
     """
     done = torch.empty_like(x)
-    for image, into in zip(x.split(1), done.split(1), strict=True):
-        for top in range(0, x.shape[1], side):
-            for left in range(0, x.shape[2], side):
-                square = (slice(None), slice(top, top + side), slice(left, left + side))
-                into[square] = function(image[square])
+    images, height, width = x.shape[:3]
+    for image, top, left in product(range(images), range(0, height, side), range(0, width, side)):
+        square = (slice(image, image + 1), slice(top, top + side), slice(left, left + side))
+        done[square] = function(x[square])
     return done
