@@ -144,4 +144,5 @@ def test_the_trained_model_loads_with_its_preprocessing(whole: RunFolder) -> Non
     assert detector.config.width == 32
     assert tokenizer.vocab_size <= 512
     assert config.preprocessing.resolution == 64
-    assert config.provenance == {"name": "tiny", "recipe": "tiny", "steps": STEPS, "seed": 4}
+    told = {"name": "tiny", "recipe": "tiny", "data": "procedural scenes", "steps": STEPS, "seed": 4}
+    assert config.provenance == told

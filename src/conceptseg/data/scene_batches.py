@@ -24,6 +24,8 @@ from conceptseg.errors import ConfigError
 from conceptseg.images import square_pixels
 from conceptseg.models.text.tokenizer import Tokenizer
 
+SCENES = "procedural scenes"  # the data of a model that learned from them, as its provenance says
+
 
 @dataclass(frozen=True)
 class SceneStage:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conceptseg.data.scene_batches import SCENES
 from conceptseg.models.config import ModelConfig
 from conceptseg.train.run_config import check
 
-SCENES = "procedural scenes"  # as a model's provenance says it
 REHEARSAL = 0.25  # share of the steps, where there is something to rehearse and nothing else is said
 
 

@@ -11,7 +11,7 @@ import torch
 from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.checkpoints.folder import load_model_folder, save_model_folder
 from conceptseg.data.batch import Batch
-from conceptseg.data.scene_batches import SceneBatches, scene_vocabulary
+from conceptseg.data.scene_batches import SCENES, SceneBatches, scene_vocabulary
 from conceptseg.errors import ConfigError
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.build import build_detector
@@ -95,7 +95,7 @@ class SceneJob:
 
 def _start(recipe: Recipe) -> tuple[Detector, ModelConfig]:
     """The detector that training starts from."""
-    provenance: dict[str, Any] = {"name": recipe.name, "recipe": recipe.name}
+    provenance: dict[str, Any] = {"name": recipe.name, "recipe": recipe.name, "data": SCENES}
     provenance |= {"steps": recipe.steps, "seed": recipe.seed}
     if recipe.licence is not None:
         provenance["licence"] = recipe.licence
