@@ -11,6 +11,7 @@ from PIL import Image
 
 from conceptseg.data.concept_image import ConceptImage, ConceptObject
 from conceptseg.errors import DataError
+from conceptseg.finetune.questions import narrowest
 from conceptseg.finetune.seen import SeenImage, see
 from conceptseg.finetune.view import View
 
@@ -33,9 +34,9 @@ def look(file: Path, view: View, phrases: dict[str, list[ConceptObject]], **know
 
 def test_objects_of_all_phrases_are_numbered_together(file: Path) -> None:
     seen = look(file, WHOLE, {"cat": [LEFT], "dog": [RIGHT, LEFT]})
-    assert seen.phrases == {"cat": [0], "dog": [1, 2]}
+    assert seen.phrases == {"cat": [0], "dog": [1, 0]}  # one object, whatever it is called
     assert seen.prepared.boxes_xyxy[0].tolist() == pytest.approx([5 / 80, 5 / 40, 15 / 80, 15 / 40])
-    assert seen.prepared.has_mask.tolist() == [True, False, True]
+    assert seen.prepared.has_mask.tolist() == [True, False]
 
 
 def test_a_phrase_out_of_sight_becomes_an_absent_one(file: Path) -> None:
@@ -64,3 +65,17 @@ def test_a_picture_of_another_size_than_annotated_is_refused(file: Path) -> None
     image = ConceptImage(file, 40, 80, {})
     with pytest.raises(DataError, match=r"a.png is 80 x 40 pixels, but its annotations are for 40 x 80"):
         see(image, WHOLE, 32, 16, 0.0, (), np.random.default_rng(0))
+
+
+def test_an_object_that_several_phrases_name_is_one_object(file: Path) -> None:
+    """So that which phrase is the narrowest can be told."""
+    left, right = ConceptObject((10, 10, 30, 30)), ConceptObject((60, 10, 79, 30))
+    again = ConceptObject((10, 10, 30, 30))  # as formats read it: once per annotation
+    seen = look(file, WHOLE, {"fruit": [left, right], "red apple": [again]})
+    assert seen.phrases == {"fruit": [0, 1], "red apple": [0]}
+    assert narrowest(seen.phrases) == ["red apple"]
+
+
+def test_two_annotations_of_one_phrase_stay_two_however_alike(file: Path) -> None:
+    twin = ConceptObject((10, 10, 30, 30))
+    assert look(file, WHOLE, {"fruit": [twin, ConceptObject((10, 10, 30, 30))]}).phrases == {"fruit": [0, 1]}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from conceptseg.data.collate import PreparedImage
-from conceptseg.data.concept_image import ConceptImage
+from conceptseg.data.concept_image import Box, ConceptImage, ConceptObject
 from conceptseg.errors import DataError
 from conceptseg.finetune.absent_words import told_absent
 from conceptseg.finetune.view import View, recoloured
@@ -63,29 +63,48 @@ def see(
             f"{image.path} is {picture.shape[1]} x {picture.shape[0]} pixels, but its annotations are for "
             f"{image.width} x {image.height}"
         )
-    every = [(phrase, it) for phrase, objects in image.phrases.items() for it in objects]
-    boxes = torch.tensor([it.box_xyxy for _, it in every], dtype=torch.float32).view(-1, 4)
+    objects, named = distinct_objects(image)
+    boxes = torch.tensor([it.box_xyxy for it in objects], dtype=torch.float32).view(-1, 4)
     placed, visible = view.boxes(boxes)
     sides = (placed[:, 2:] - placed[:, :2]).amin(1)
     in_sight = (visible >= IN_SIGHT) & (sides >= LEAST_SIDE)
-    kept = [i for i, (_, it) in enumerate(every) if in_sight[i] and not it.crowd]
-    phrases: dict[str, list[int]] = {}
-    for number, i in enumerate(kept):
-        phrases.setdefault(every[i][0], []).append(number)
+    kept = [i for i, it in enumerate(objects) if in_sight[i] and not it.crowd]
+    number = {i: k for k, i in enumerate(kept)}
+    phrases = {phrase: [number[i] for i in its if i in number] for phrase, its in named.items()}
     # A crowd in sight, or objects that nobody annotated: what is right cannot be told by comparing.
-    unsure = {phrase for i, (phrase, it) in enumerate(every) if it.crowd and visible[i] > 0}
+    unsure = {p for p, its in named.items() if any(objects[i].crowd and visible[i] > 0 for i in its)}
     unsure |= image.incomplete_phrases
     # Nor where only a sliver shows: it is neither there nor not there.
-    showing = {phrase for i, (phrase, _) in enumerate(every) if visible[i] > 0}
+    showing = {phrase for phrase, its in named.items() if any(visible[i] > 0 for i in its)}
     absent = told_absent(image.absent_phrases, known_phrases) + [
         phrase for phrase in image.phrases if phrase not in showing and phrase not in unsure
     ]
-    objects = [every[i][1] for i in kept]
+    shown = [objects[i] for i in kept]
     prepared = PreparedImage(
         pixels=recoloured(view.pixels(picture, resolution), colour, rng),
         boxes_xyxy=placed[kept],
         size_hw=(1.0, 1.0),
-        masks=view.masks(objects, (image.height, image.width), mask_side),
-        has_mask=torch.tensor([it.mask is not None for it in objects], dtype=torch.bool),
+        masks=view.masks(shown, (image.height, image.width), mask_side),
+        has_mask=torch.tensor([it.mask is not None for it in shown], dtype=torch.bool),
     )
-    return SeenImage(prepared, {p: o for p, o in phrases.items() if p not in unsure}, absent)
+    return SeenImage(prepared, {p: its for p, its in phrases.items() if its and p not in unsure}, absent)
+
+
+def distinct_objects(image: ConceptImage) -> tuple[list[ConceptObject], dict[str, list[int]]]:
+    """Every object once, and phrase -> numbers of its objects.
+
+    An object that several phrases name ("fruit", "red apple") is annotated with each, alike.
+    """
+    objects: list[ConceptObject] = []
+    at: dict[Box, list[int]] = {}  # those with the same box; masks are long, and seldom need a comparison
+    named: dict[str, list[int]] = {}
+    for phrase, its in image.phrases.items():
+        numbers = named.setdefault(phrase, [])
+        for it in its:
+            same = at.setdefault(it.box_xyxy, [])
+            known = [i for i in same if i not in numbers and objects[i] == it]
+            if not known:
+                same.append(len(objects))
+                objects.append(it)
+            numbers.append(known[0] if known else same[-1])
+    return objects, named
