@@ -40,10 +40,10 @@ def attend(
 
 def _in_blocks(q: Tensor, k: Tensor) -> bool:
     return (
-        q.device.type == "cpu"
-        and q.dtype == torch.bfloat16
+        not torch.compiler.is_compiling()  # first: while exporting, a size has no number yet
         and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
+        and q.device.type == "cpu"
+        and q.dtype == torch.bfloat16
         and q.shape[-2] * k.shape[-2] >= FEWEST_WEIGHTS
     )
 

@@ -18,10 +18,10 @@ FEWEST_NUMBERS = 2**20  # of a map; what lies between the layers of a smaller on
 def in_parts(x: Tensor) -> bool:
     """Whether it is worth while for this map."""
     return (
-        x.device.type == "cpu"
-        and x.numel() >= FEWEST_NUMBERS
+        not torch.compiler.is_compiling()  # first: while exporting, a size has no number yet
         and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
+        and x.numel() >= FEWEST_NUMBERS
     )
 
 
