@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from conceptseg.errors import ConfigError, TrainingError
 from conceptseg.presence.stopwatch import stopwatch
-from conceptseg.presence.study import StudyRecipe, read_study, run_study
+from conceptseg.presence.study import StudyRecipe, _budget, read_study, run_study
 from conceptseg.train.run_folder import RunFolder
 from tests.evaluation.scripted import write_coco
 
@@ -160,3 +161,16 @@ def test_an_unnamed_repair_is_refused() -> None:
     assert StudyRecipe().repairs == ()
     with pytest.raises(ConfigError, match="repairs.name"):
         read_study("presence-study", ["repairs=[{method: ignore}]"])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stop_that_python_swallowed_comes_again() -> None:
+    class Careless:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)  # the exception of its handler is ignored here
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), _budget(None):
+        Careless()
+        while time.monotonic() < began + 60:
+            time.sleep(0.01)

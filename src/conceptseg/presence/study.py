@@ -155,12 +155,12 @@ def run_study(
     folder = Path(out)
     _begin(recipe, folder, resume)
     study = Study(recipe, folder, progress or (lambda what: None))
-    with _budget(minutes):
-        try:
+    try:
+        with _budget(minutes):
             study.run()
-        except KeyboardInterrupt:
-            study.report()
-            raise KeyboardInterrupt(f"stopped; {folder} holds what is done, go on with --resume") from None
+    except KeyboardInterrupt:
+        study.report()
+        raise KeyboardInterrupt(f"stopped; {folder} holds what is done, go on with --resume") from None
     return study.report()
 
 
@@ -310,25 +310,29 @@ def _budget(minutes: float | None) -> Iterator[None]:
         KeyboardInterrupt: outside training, where it comes at once; training finishes its step first.
     """
 
-    def stop() -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+    timers: list[threading.Timer] = []
+
+    def stop_in(seconds: float) -> None:
+        timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.daemon = True
+        timer.start()
+        timers.append(timer)
 
     def interrupt(number: int, frame: object) -> None:
+        stop_in(1.0)  # what is raised within a destructor or a weak reference's callback is lost
         raise KeyboardInterrupt
 
-    timer = None if minutes is None else threading.Timer(60 * minutes, stop)
     before = signal.getsignal(signal.SIGTERM)
     try:
         signal.signal(signal.SIGTERM, interrupt)
     except ValueError:  # not the main thread, which alone gets signals
         yield
         return
-    if timer is not None:
-        timer.daemon = True
-        timer.start()
+    if minutes is not None:
+        stop_in(60 * minutes)
     try:
         yield
     finally:
-        if timer is not None:
+        for timer in timers:
             timer.cancel()
         signal.signal(signal.SIGTERM, before)
