@@ -98,7 +98,11 @@ def test_a_number_may_be_written_as_python_writes_it(tiny: Path, number: str) ->
         ("data.stages=3", "recipe.data.stages must be a list"),
         ("data={a", "override 'data={a' is no valid YAML"),
         ("precision=fp8", "recipe.precision is 'fp8'; choose 'bf16', 'float32'"),
-        ("model.preset=huge", "model.preset is 'huge'; choose sam3, "),
+        (
+            "model.preset=huge",
+            "model.preset is 'huge'; choose sam3, sam3-repvit, sam3-tinyvit, sam3-efficientvit, sam3-vit-b, "
+            "nano, nano-teacher, nano-student",
+        ),
         ("model.architecture.widht=8", "model.architecture has unknown key 'widht'"),
         ("model.architecture.decoder.layers=two", "model.architecture.decoder.layers must be int, got 'two'"),
         ("model.architecture=8", "recipe.model.architecture must be dict, got 8"),
