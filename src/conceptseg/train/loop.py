@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
@@ -16,13 +15,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from conceptseg.data.batch import Batch
 from conceptseg.data.step_batches import StepBatches, batches_from
 from conceptseg.errors import TrainingError
+from conceptseg.train.attention import training_attention
 from conceptseg.train.progress import TrainingProgress
 from conceptseg.train.run_config import RunConfig
 from conceptseg.train.run_folder import RunFolder
@@ -30,9 +29,6 @@ from conceptseg.train.schedule import build_optimiser, rate_factor
 from conceptseg.train.stop import stop_requests
 from conceptseg.train.task import Task
 from conceptseg.train.validation import Validate
-
-# Pixels; at 192 the plain kernels still win by a tenth, at 384 the fused ones by far.
-PLAIN_ATTENTION_SIDE = 192
 
 
 @dataclass
@@ -86,7 +82,7 @@ class Trainer:
                 task.train()
                 self.task.begin_step(step)
                 optimiser.zero_grad(set_to_none=True)
-                with _training_attention(batch):
+                with training_attention(batch):
                     losses, total = self._backward(task, batch, step)
                 norm = accelerator.clip_grad_norm_(task.parameters(), config.optimiser.clip_norm)
                 if not torch.isfinite(norm):
@@ -223,26 +219,6 @@ def _restore(state: dict[str, Any], parts: dict[str, Any]) -> None:
 def _autocast(device: torch.device, config: RunConfig) -> torch.autocast:
     """Torch's own: accelerate would keep the precision of a process's first run for all later ones."""
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
-
-
-@contextlib.contextmanager
-def _training_attention(batch: Batch) -> Iterator[None]:
-    """On a CPU the plain kernels train up to three times faster than the fused ones on small images.
-
-    They would compute in float32 whatever their input; in the step's own precision, as the fused ones do, a
-    step of nano in bfloat16 takes a quarter less time.
-    """
-    if batch.pixels.device.type != "cpu" or batch.pixels.shape[-1] > PLAIN_ATTENTION_SIDE:
-        yield
-        return
-    # Of CPUs, too, despite its name.
-    allowed = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(allowed)
 
 
 def _average(task: Task, decay: float) -> AveragedModel:
