@@ -10,7 +10,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from conceptseg.data.batch import Batch
 
-# Pixels; at 192 the plain kernels win by a tenth, at 256 and 320 the two are level, and plain ones take more memory.
+# Pixels. At 192 the plain kernels win by a tenth; at 256 and 320 the two are level, and plain ones take more
+# memory.
 PLAIN_ATTENTION_SIDE = 192
 
 
