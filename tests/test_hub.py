@@ -69,12 +69,18 @@ def test_other_layouts_and_damaged_folders_are_checkpoint_errors(tiny_model_fold
 
 
 def test_impossible_options_are_refused_before_the_weights_are_read(tmp_path):
-    unreadable = tmp_path / "sam3.pt"
-    unreadable.write_bytes(b"")
     with pytest.raises(cs.OptionError, match="unknown device"):
-        cs.load(unreadable, device="warp")
+        cs.load(tmp_path / "gone", device="warp")
     with pytest.raises(cs.OptionError, match="unknown dtype"):
-        cs.load(unreadable, dtype="int3")
+        cs.load(tmp_path / "gone", dtype="int3")
+
+
+def test_impossible_options_are_refused_before_anything_is_fetched(hub_with_tiny):
+    with pytest.raises(cs.OptionError, match="unknown device"):
+        cs.load("me/tiny", device="warp")
+    with pytest.raises(cs.OptionError, match="unknown dtype"):
+        cs.load("me/tiny", dtype="int3")
+    assert not hub_with_tiny.ranges("model.safetensors")
 
 
 @pytest.fixture

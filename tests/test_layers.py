@@ -15,7 +15,7 @@ PACKAGE = Path(conceptseg.__file__).parent
 LAYERS = (
     "errors",
     "models",
-    "checkpoints data dedupe device exemplar formats hub hub_download hub_files images losses "
+    "checkpoints data dedupe device exemplar formats hub hub_download hub_files images loading losses "
     "official_api plots postprocess prompts result runtime segmenter",
     "evaluation train",
     "finetune distil presence exemplars export benchmark",

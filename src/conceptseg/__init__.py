@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     )
     from conceptseg.exemplar import Exemplar
     from conceptseg.hub import available_models
+    from conceptseg.loading import load
     from conceptseg.official_api import Sam3Processor
     from conceptseg.result import Result
-    from conceptseg.segmenter import EncodedImage, Segmenter, load
+    from conceptseg.segmenter import EncodedImage, Segmenter
 
 __all__ = [
     "CheckpointError",
@@ -65,7 +66,7 @@ _HOMES = {
     "Sam3Processor": "official_api",
     "Segmenter": "segmenter",
     "available_models": "hub",
-    "load": "segmenter",
+    "load": "loading",
 }  # everything else public is an error
 
 _PACKAGES = ("exemplars", "presence")  # cs.presence.diagnose(...)

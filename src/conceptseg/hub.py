@@ -51,14 +51,10 @@ def find_model(name: str | os.PathLike[str]) -> Path:
         CheckpointError: the Hub has it, in a layout that this version does not read, or with several
             checkpoints of which none was named; found out before the download.
     """
-    if not isinstance(name, (str, os.PathLike)):
-        raise OptionError(f"a model is named by text or a path; got {type(name).__name__}")
+    here = local_model(name)
+    if here is not None:
+        return here
     text = os.fspath(name)
-    if isinstance(name, str) and name in available_models():
-        return _embedded_folder() / name
-    path = Path(text).expanduser()
-    if text and _exists(path):
-        return path
     hub_id = HUB_ID.match(text)
     if isinstance(name, str) and hub_id and (hub_id["file"] or not text.endswith(FILE_SUFFIXES)):
         return _from_hub(hub_id["repo"], hub_id["revision"], hub_id["file"])
@@ -74,6 +70,21 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     raise ModelNotFoundError(
         f"unknown model {shown!r}{f'; did you mean {close[0]!r}?' if close else '.'} {_what_there_is()}"
     )
+
+
+def local_model(name: str | os.PathLike[str]) -> Path | None:
+    """Where a model is that needs no download, by its embedded name or its path; None: there is none here.
+
+    Raises:
+        OptionError: neither text nor a path.
+    """
+    if not isinstance(name, (str, os.PathLike)):
+        raise OptionError(f"a model is named by text or a path; got {type(name).__name__}")
+    text = os.fspath(name)
+    if isinstance(name, str) and name in available_models():
+        return _embedded_folder() / name
+    path = Path(text).expanduser()
+    return path if text and _exists(path) else None
 
 
 def _embedded_folder() -> Path:

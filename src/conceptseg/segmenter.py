@@ -15,12 +15,10 @@ from typing import Literal, cast, overload
 import torch
 from torch import Tensor
 
-from conceptseg.checkpoints.loaders import load_checkpoint
 from conceptseg.dedupe import DedupeMode
 from conceptseg.device import choose_device, choose_dtype, choose_resolution
 from conceptseg.errors import ConceptSegError, ImageError, OptionError, PromptError
 from conceptseg.exemplar import Exemplar, model_fingerprint
-from conceptseg.hub import find_model
 from conceptseg.images import ImageInput, LoadedImage, load_image, model_input
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector, ImageFeatures
@@ -38,54 +36,10 @@ from conceptseg.prompts import (
 )
 from conceptseg.result import Result
 from conceptseg.runtime.onnx_detector import OnnxDetector
-from conceptseg.runtime.onnx_folder import is_onnx_folder
 
 PAIRS_AT_ONCE = (
     16  # (image, prompt) pairs in one batch; more phrases run in turns, so that memory stays bounded
 )
-
-
-def load(
-    name: str | os.PathLike[str],
-    device: str | torch.device = "auto",
-    dtype: str | torch.dtype = "auto",
-    resolution: int | None = None,
-    geometry_from: str | os.PathLike[str] | None = None,
-    text_context: int | None = None,
-) -> Segmenter:
-    """Load a model by its name.
-
-    Args:
-        name: an embedded model ("nano"), the path of a model, or a Hugging Face repository ("owner/name").
-            A path may lead to a folder of ours or of `transformers`, to an ONNX folder (`conceptseg export
-            onnx`), or to a file of SAM 3, EfficientSAM3 or SAM3-LiteText weights; what it is, is told from
-            its contents.
-        device: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1", "mps".
-        dtype: "auto" (bfloat16 on CUDA where it is native, and for models of 50 million parameters or more on
-            CPUs with instructions for it; else float32), "float32", "bfloat16", "float16".
-        resolution: side in pixels of the square that images are stretched to; None: what the model was
-            trained at.
-        geometry_from: another model, from which parts are taken that this one's file lacks: some files of
-            EfficientSAM3 come without the geometry encoder, which is that of SAM 3.
-        text_context: tokens that phrases are padded to, where the text encoder is MobileCLIP's: 16, 32 or 77,
-            as it was trained. None: as the config or the name of the file says (`..._ctx16.pt`), else as many
-            as there are positions.
-
-    Raises:
-        ModelNotFoundError: no model has this name.
-        MissingDependencyError: it is an ONNX folder, and ONNX Runtime is not installed.
-        CheckpointError: its weights are damaged, incomplete, or in a layout that cannot be read.
-        OptionError: an impossible device, dtype, resolution or text context.
-    """
-    path = find_model(name)
-    if is_onnx_folder(path):
-        exported = OnnxDetector(path, device)
-        return Segmenter(exported, exported.tokenizer(), exported.config, dtype=dtype, resolution=resolution)
-    chosen = choose_device(device)
-    choose_dtype(dtype, chosen)  # a wrong one is told before gigabytes are read
-    others = None if geometry_from is None else find_model(geometry_from)
-    detector, tokenizer, config = load_checkpoint(path, others, text_context)
-    return Segmenter(detector, tokenizer, config, device=chosen, dtype=dtype, resolution=resolution)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +68,7 @@ class _Question:
 
 
 class Segmenter:
-    """Finds every object that a phrase, example boxes, or both mean. Made by `load`.
+    """Finds every object that a phrase, example boxes, or both mean. Made by `loading.load`.
 
     Holds no state between calls: one segmenter may be used from several threads.
     """
@@ -136,8 +90,8 @@ class Segmenter:
                 stays on the device that it was opened for.
             tokenizer: of its text encoder.
             config: says how pictures are prepared and presence is read.
-            dtype: as for `load`.
-            resolution: as for `load`.
+            dtype: as for `loading.load`.
+            resolution: as for `loading.load`.
         """
         self.config = config
         self.tokenizer = tokenizer

@@ -17,11 +17,12 @@ import torch
 from conceptseg.benchmark.clock import StageClock
 from conceptseg.errors import MissingDependencyError
 from conceptseg.images import load_image, model_input
+from conceptseg.loading import load
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.detector import Detector
 from conceptseg.models.prompts import join_prompts
 from conceptseg.postprocess import check_reading_options, read_result
-from conceptseg.segmenter import Segmenter, load
+from conceptseg.segmenter import Segmenter
 
 STAGES = ("preprocess", "vision", "text", "exemplar", "fusion", "decoder", "masks", "postprocess")
 Arrays = dict[str, "npt.NDArray[np.float32]"]

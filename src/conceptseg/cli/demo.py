@@ -48,7 +48,7 @@ def demo(
     from conceptseg.checkpoints.atomic_write import replacing
     from conceptseg.cli.results_folder import ResultsFolder
     from conceptseg.data.scenes import render_scene
-    from conceptseg.segmenter import load
+    from conceptseg.loading import load
 
     segmenter = load(model)
     scene = render_scene(SCENE_SEED, size=384, split="held_out")

@@ -79,7 +79,7 @@ def evaluate(
     from conceptseg.data.concept_data import open_dataset
     from conceptseg.evaluation.evaluate import evaluate as evaluate_model
     from conceptseg.evaluation.report import METRICS, metrics_json, notes
-    from conceptseg.segmenter import load
+    from conceptseg.loading import load
 
     dataset = open_dataset(data, split, images, annotations)
     segmenter = load(model, device=device, dtype=dtype)

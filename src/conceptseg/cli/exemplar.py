@@ -78,7 +78,7 @@ def gap(
     from conceptseg.data.concept_data import open_dataset
     from conceptseg.exemplars.gap import measure_gap
     from conceptseg.exemplars.gap_report import JSON, gap_json, gap_table
-    from conceptseg.segmenter import load
+    from conceptseg.loading import load
 
     dataset = open_dataset(data, split)
     measured = []
@@ -164,7 +164,7 @@ def save(
     if to.suffix != CONCEPT_ENDING:
         raise PromptError(f"--to {to} must end in {CONCEPT_ENDING}, such as widget.concept.safetensors")
 
-    from conceptseg.segmenter import load
+    from conceptseg.loading import load
 
     kind = pool_concepts(load(model, device=device, dtype=dtype), concepts)
     assert kind is not None  # the argument asks for at least one

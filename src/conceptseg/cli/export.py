@@ -70,7 +70,7 @@ def onnx(
     check_output_folder(out)
 
     from conceptseg.export.onnx_export import export_onnx
-    from conceptseg.segmenter import load
+    from conceptseg.loading import load
 
     segmenter = load(model, device="cpu", dtype="float32")
     with progress_bar("exporting") as advance:

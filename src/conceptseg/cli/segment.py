@@ -113,7 +113,7 @@ def segment(
         )
 
     from conceptseg.cli.results_folder import ResultsFolder
-    from conceptseg.segmenter import load
+    from conceptseg.loading import load
 
     segmenter = load(
         model, device=device, dtype=dtype, geometry_from=geometry_from, text_context=text_context

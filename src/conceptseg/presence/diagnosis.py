@@ -15,13 +15,14 @@ from typing import Any
 
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.errors import DataError
+from conceptseg.loading import load
 from conceptseg.presence.features import FeatureDrift
 from conceptseg.presence.labelled import judging_data
 from conceptseg.presence.observe import observe
 from conceptseg.presence.pairs import PairAnswer, PresenceFigures, presence_figures
 from conceptseg.presence.verdict import Verdict, VerdictRule, decide
 from conceptseg.prompts import check_phrases
-from conceptseg.segmenter import Segmenter, load
+from conceptseg.segmenter import Segmenter
 
 
 @dataclass(frozen=True)

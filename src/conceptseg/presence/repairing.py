@@ -32,6 +32,7 @@ from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.distil.recipe import DistilRecipe
 from conceptseg.distil.run import distil
 from conceptseg.errors import OptionError
+from conceptseg.loading import load
 from conceptseg.models.config import ModelConfig, PresenceCalibration
 from conceptseg.postprocess import presence_probability
 from conceptseg.presence.calibration import Matching, fit_to_labels, fit_to_teacher
@@ -41,7 +42,7 @@ from conceptseg.presence.labelled import FitAndJudge, fitting_data, is_scenes
 from conceptseg.presence.observe import observe
 from conceptseg.presence.stopwatch import stopwatch
 from conceptseg.presence.unlabelled import Agreement, agreement, agreement_table, unlabelled_data
-from conceptseg.segmenter import Segmenter, load
+from conceptseg.segmenter import Segmenter
 from conceptseg.train.job import run_job
 from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder

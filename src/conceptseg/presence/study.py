@@ -35,6 +35,7 @@ from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.distil.recipe import DistilRecipe
 from conceptseg.distil.run import distil
 from conceptseg.errors import ConfigError, OptionError, TrainingError
+from conceptseg.loading import load
 from conceptseg.models.config import config_from_dict
 from conceptseg.presence.diagnosis import diagnose
 from conceptseg.presence.judging import Judgement, judge
@@ -49,7 +50,7 @@ from conceptseg.presence.repairing import (
 )
 from conceptseg.presence.stopwatch import read_spent, stopwatch
 from conceptseg.presence.study_report import StudyPart, write_study
-from conceptseg.segmenter import Segmenter, load
+from conceptseg.segmenter import Segmenter
 from conceptseg.train.recipe_file import read_recipe, recipe_values
 from conceptseg.train.run_config import check
 
