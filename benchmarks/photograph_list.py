@@ -67,7 +67,7 @@ QUESTIONS = (
     Question("clock_box", "clock", 1, "a wall clock, blurred by motion", box=CLOCK, shown="works"),
     Question("horse_phrase", "horse", 1, "a silhouette (no photograph)", text="black object"),
     Question("horse_box", "horse", 1, "a silhouette (no photograph)", box=(12.0, 6.0, 392.0, 322.0)),
-    Question("eyes_box", "cat", 2, "the cat's eyes", box=(133.0, 78.0, 211.0, 149.0), shown="fails"),
+    Question("eyes_box", "cat", 2, "the cat's eyes", box=(133.0, 78.0, 211.0, 149.0), shown="works"),
     Question("wheels_box", "stereo_motorcycle", 2, "the wheels", box=(524.0, 299.0, 672.0, 460.0)),
     Question("helmet_box", "astronaut", 1, "the helmet", box=(276.0, 341.0, 512.0, 512.0), shown="fails"),
     Question("face_phrase", "astronaut", 1, "the face", text="face"),
