@@ -77,11 +77,25 @@ def test_a_config_with_a_student_survives_json_and_refuses_unknown_backbones() -
         StudentConfig(stride=0)
 
 
-def test_linear_attention_adds_what_the_released_model_adds() -> None:
+@pytest.mark.parametrize("size", [1.0, 1e-6])  # at 1e-6 sums are as small as the epsilon
+def test_linear_attention_adds_what_the_released_model_adds(size: float) -> None:
+    import timm
     from timm.models.efficientvit_mit import LiteMLA
 
-    parts = [part for part in small("efficientvit_b0").modules() if isinstance(part, LiteMLA)]
-    assert len(parts) == 4 and all(part.eps == 1e-15 for part in parts)
+    student = small("efficientvit_b0")
+    released = timm.create_model("efficientvit_b0", pretrained=False, num_classes=0).eval()
+    released.head = torch.nn.Identity()
+    released.load_state_dict(student.backbone.state_dict())
+    ours, theirs = (
+        [part for part in model.modules() if isinstance(part, LiteMLA)] for model in (student, released)
+    )
+    assert len(ours) == len(theirs) == 4
+    for one, other in zip(ours, theirs, strict=True):
+        x = torch.randn(2, one.qkv.conv.in_channels, 4, 5) * size
+        with torch.no_grad():
+            with_other_epsilon = other(x)
+            other.eps = 1e-15
+            assert torch.equal(one(x), other(x)) and not torch.equal(one(x), with_other_epsilon)
 
 
 def test_new_weights_are_seen_at_once() -> None:

@@ -29,6 +29,11 @@ BACKBONES = {  # ours -> timm's; the image size in TinyViT's names does not matt
     "efficientvit_b2": "efficientvit_b2",
 }
 LINEAR_ATTENTION_EPS = 1e-15  # as released
+# Linear attention multiplies its queries and its keys by this, and epsilon by the square. It is a power of
+# two, so the quotient stays the same to the last digit; but epsilon becomes 1.1, where torch's ONNX exporter
+# takes an addition of less than 1e-8 for one of zero and leaves it out, after which a query that meets no key
+# divides zero by zero.
+LINEAR_ATTENTION_SCALE = 2.0**25
 
 
 class Student(nn.Module):
@@ -82,11 +87,19 @@ def build_backbone(name: str) -> nn.Module:
     model.head = nn.Identity()
     for module in model.modules():
         if isinstance(module, LiteMLA):
-            module.eps = LINEAR_ATTENTION_EPS
+            module.kernel_func = ScaledReLU()
+            module.eps = LINEAR_ATTENTION_EPS * LINEAR_ATTENTION_SCALE**2
         elif isinstance(module, TinyVitBlock):
             attention = WindowAttention(module.dim, module.num_heads, module.window_size)
             module.attn = attention  # type: ignore[assignment]  # in place of timm's own
     return model
+
+
+class ScaledReLU(nn.Module):
+    """What EfficientViT's linear attention does to queries and keys; in float32, which has room for it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x).float() * LINEAR_ATTENTION_SCALE
 
 
 class WindowAttention(nn.Module):
