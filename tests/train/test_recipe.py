@@ -122,6 +122,7 @@ def test_a_wrong_override_is_named(tiny: Path, override: str, words: str) -> Non
         ("optimiser.lr=.nan", "optimiser.lr is nan"),
         ("optimiser.vision_lr=-1", "optimiser.vision_lr"),
         ("optimiser.betas=[0.9]", "optimiser.betas is [0.9]; it must be two numbers"),
+        ("optimiser.eps=0", "optimiser.eps is 0.0; it must be above 0"),
         ("optimiser.warmup_steps=-1", "optimiser.warmup_steps"),
         ("optimiser.final_lr=2", "optimiser.final_lr"),
         ("optimiser.clip_norm=0", "optimiser.clip_norm"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from torch import nn
 
 from conceptseg.errors import ConfigError
@@ -119,3 +120,13 @@ def test_every_parameter_of_a_detector_is_in_one_group_and_tables_do_not_decay()
     for table in ("decoder.query_embedding", "decoder.reference_points", "decoder.presence_token"):
         assert table in still
     assert {"text_encoder.token_embedding.weight", "text_encoder.position_embedding"} <= still
+
+
+def test_a_gradient_as_small_as_rounding_makes_no_whole_step() -> None:
+    weights = nn.Parameter(torch.zeros(2))
+    model = nn.Module()
+    model.weights = weights
+    optimiser = build_optimiser(model, OptimiserConfig(lr=1.0, weight_decay=0.0))
+    weights.grad = torch.tensor([1e-3, 1e-9])
+    optimiser.step()
+    assert weights.tolist() == pytest.approx([-1.0, -0.01], rel=0.02)

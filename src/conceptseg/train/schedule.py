@@ -39,6 +39,7 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Ad
             for (rate, decay), parameters in groups.items()
         ],
         betas=(config.betas[0], config.betas[1]),
+        eps=config.eps,
         fused=True,
     )
 
