@@ -83,3 +83,11 @@ def test_a_mask_is_the_dot_product_of_a_query_and_the_pixels() -> None:
 
 def test_the_semantic_map_has_one_channel() -> None:
     assert head().semantic_logits(torch.randn(PAIRS, WIDTH, 4, 5)).shape == (PAIRS, 1, 4, 5)
+
+
+def test_scaling_logits_by_a_power_of_two_changes_no_mask() -> None:
+    module, hidden = head(), torch.randn(5, PAIRS, WIDTH, generator=torch.Generator().manual_seed(1))
+    pixels = module.pixels(*inputs())
+    before = module.instance_logits(pixels, hidden)
+    module.scale_instance_logits(1 / 16)
+    assert torch.equal(module.instance_logits(pixels, hidden) * 16, before)

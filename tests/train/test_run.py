@@ -92,6 +92,16 @@ def test_a_start_of_another_architecture_is_refused(train: Train, tmp_path: Path
         train(model={"preset": "nano", "start": str(tmp_path / "first" / "model")}, data=ONE_STEP)
 
 
+def test_mask_logits_of_the_saved_model_can_be_scaled(train: Train, tmp_path: Path) -> None:
+    heads = []
+    for number, scale in enumerate((1.0, 0.25)):
+        run = train(data=ONE_STEP, validation_batches=0, weights_dtype="float32", saved_mask_scale=scale)
+        run.path.rename(tmp_path / str(number))
+        heads.append(load_model_folder(tmp_path / str(number) / "model")[0].mask_head)
+    last = "mask_embedding.layers.2.weight"
+    torch.testing.assert_close(heads[1].get_parameter(last), heads[0].get_parameter(last) / 4)
+
+
 def test_what_fits_of_another_architecture_can_be_taken(train: Train, tmp_path: Path) -> None:
     first = train(data=ONE_STEP, validation_batches=0, weights_dtype="float32")
     first.path.rename(tmp_path / "first")

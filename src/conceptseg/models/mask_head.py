@@ -53,6 +53,13 @@ class MaskHead(nn.Module):
         maps = self.instance_projection(pixels)
         return torch.unflatten(torch.bmm(embedding, maps.flatten(2)), 2, maps.shape[-2:])
 
+    @torch.no_grad()
+    def scale_instance_logits(self, factor: float) -> None:
+        """From now on `instance_logits` gives `factor` times what it gave; above 0, so no mask changes."""
+        last = self.mask_embedding.layers[-1]
+        for parameter in last.parameters():
+            parameter.mul_(factor)
+
     def semantic_logits(self, pixels: Tensor) -> Tensor:
         """Pixel features (B, D, h, w) -> (B, 1, h, w): is this pixel part of any instance?"""
         return self.semantic_projection(pixels)

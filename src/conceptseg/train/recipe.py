@@ -52,10 +52,12 @@ class Recipe(RunConfig):
     loss: DetectionLossConfig = field(default_factory=DetectionLossConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     validation_batches: int = 8  # of the last stage's size
+    saved_mask_scale: float = 1.0  # multiplies the mask logits of the model that is saved; changes no mask
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.validation_batches >= 0, "validation_batches", self.validation_batches, "0 or more")
+        check(self.saved_mask_scale > 0, "saved_mask_scale", self.saved_mask_scale, "above 0")
         stride = self.model.detector_config().vision.stride
         sides = {"preprocessing.resolution": self.preprocessing.resolution}
         sides |= {f"data.stages.{i}.resolution": stage.resolution for i, stage in enumerate(self.data.stages)}

@@ -86,6 +86,7 @@ class SceneJob:
     def finish(self, task: Task) -> None:
         dtype = getattr(torch, self.recipe.weights_dtype)
         merge_lora(task.detector)
+        task.detector.mask_head.scale_instance_logits(self.recipe.saved_mask_scale)
         save_model_folder(self.folder.model_path, task.detector, self._tokenizer(), self._config, dtype)
 
     def _tokenizer(self) -> Tokenizer:
