@@ -59,6 +59,7 @@ TYPICAL_OBJECT = 20  # pixels that a median object should have on the image that
 SIDES = (256, 512)  # shortest and longest side that comes of it
 JITTER = (0.8, 0.9, 1.0, 1.1, 1.25)  # scales of an image while training
 WEIGHT_DECAY, CLIP_NORM = 0.05, 5.0
+MOST_SKIPPED = 100  # steps whose loss or gradient is not finite; they change nothing, as in mixed precision
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def train(model: nn.Module, examples: Examples, arguments: argparse.Namespace) -
     budget = arguments.minutes * 60
     optimiser = torch.optim.AdamW(model.parameters(), lr=arguments.lr, weight_decay=WEIGHT_DECAY)
     model.train()
-    start, wall, shown, steps = time.process_time(), time.perf_counter(), 0.0, 0
+    start, wall, shown, steps, skipped = time.process_time(), time.perf_counter(), 0.0, 0, 0
     for images, targets in examples.batches(arguments.batch):
         used = (time.process_time() - start) / budget
         if used >= 1:
@@ -221,12 +222,15 @@ def train(model: nn.Module, examples: Examples, arguments: argparse.Namespace) -
         with torch.autocast("cpu", torch.bfloat16):
             losses = model(images, targets)
         total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            raise SystemExit(f"step {steps}: the loss is not finite; give a lower --lr")
         optimiser.zero_grad(set_to_none=True)
         total.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-        optimiser.step()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+        if torch.isfinite(total) and torch.isfinite(norm):
+            optimiser.step()
+        else:
+            skipped += 1
+            if skipped > MOST_SKIPPED:
+                raise SystemExit(f"step {steps}: too many losses are not finite; give a lower --lr")
         steps += 1
         if used - shown >= 0.02:
             shown = used
@@ -234,6 +238,7 @@ def train(model: nn.Module, examples: Examples, arguments: argparse.Namespace) -
             print(f"{used:4.0%} step {steps}: {total.item():.3f} ({parts})", file=sys.stderr, flush=True)
     return {
         "steps": steps,
+        "skipped": skipped,
         "epochs": round(steps * arguments.batch / len(examples), 1),
         "processor_seconds": round(time.process_time() - start, 1),
         "wall_seconds": round(time.perf_counter() - wall, 1),
@@ -328,7 +333,7 @@ def main() -> None:
     parser.add_argument("--split", default=None, help="split to evaluate on (default: the held-out one)")
     parser.add_argument("--size", type=int, help="shorter side of images, pixels (default: by the objects)")
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--warmup", type=int, default=50, help="steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
