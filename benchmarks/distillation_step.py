@@ -1,7 +1,7 @@
 """Time and memory of one distillation step with random weights, at the released size or a smaller one.
 
     python benchmarks/distillation_step.py --teacher sam3 --student sam3-repvit --stage 1 --images 1
-    python benchmarks/distillation_step.py --teacher nano --student nano-student --stage 2 --images 4
+    python benchmarks/distillation_step.py --teacher nano --student nano-student --stage 2 --resolution 192
 
 Weights are random, so losses mean nothing; time and memory do not depend on them. Prints a Markdown table of
 one row: seconds of a step (mean of those after the first), of processor time, and the highest resident memory
@@ -20,10 +20,12 @@ import torch
 from conceptseg.data.scene_batches import SceneBatches, scene_vocabulary
 from conceptseg.distil.recipe import DistilDataConfig, DistilRecipe
 from conceptseg.distil.student import make_student
-from conceptseg.distil.tasks import EncoderDistillation, FusionDistillation
+from conceptseg.distil.tasks import EncoderDistillation, FusionDistillation, LabelledDistillation
 from conceptseg.distil.teacher import Teacher
+from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.build import build_detector
 from conceptseg.models.config import ModelConfig, PreprocessingConfig
+from conceptseg.models.detector import Detector
 from conceptseg.models.presets import PRESETS
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
 from conceptseg.train.recipe_file import read_recipe
@@ -52,12 +54,7 @@ def measure(
     detector, tokenizer, config, _ = make_student(
         (made.detector("cpu"), made.tokenizer, made.config), student, {}, None
     )
-    given = config.preprocessing
-    task = (
-        EncoderDistillation(detector, made, given, recipe.weights)
-        if stage == 1
-        else FusionDistillation(detector, made, given, recipe.weights, recipe.masks)
-    ).to(device)
+    task = build_task(recipe, detector, made, config.preprocessing).to(device)
     if recipe.trainable:
         task.train_only(recipe.trainable)
     optimiser = build_optimiser(task, recipe.optimiser)
@@ -94,6 +91,20 @@ def measure(
     ]
 
 
+def build_task(
+    recipe: DistilRecipe, detector: Detector, teacher: Teacher, given: PreprocessingConfig
+) -> EncoderDistillation:
+    """What the stage trains, as `conceptseg distill` does."""
+    if recipe.stage == 1:
+        return EncoderDistillation(detector, teacher, given, recipe.weights)
+    if recipe.stage == 2:
+        return FusionDistillation(detector, teacher, given, recipe.weights, recipe.masks)
+    loss, labels = DetectionLoss(recipe.loss), recipe.labels
+    return LabelledDistillation(
+        detector, teacher, given, recipe.weights, recipe.masks, loss, labels, recipe.labels_share
+    )
+
+
 def build_teacher(preset: str, resolution: int) -> Teacher:
     """Random weights, and a tokenizer of the words of scenes."""
     architecture = PRESETS[preset]
@@ -113,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teacher", default="sam3", choices=PRESETS)
     parser.add_argument("--student", default="sam3-repvit", choices=PRESETS)
-    parser.add_argument("--stage", type=int, default=1, choices=(1, 2))
+    parser.add_argument("--stage", type=int, default=1, choices=(1, 2, 3))
     parser.add_argument("--images", type=int, default=1)
     parser.add_argument("--resolution", type=int, default=1008)
     parser.add_argument("--steps", type=int, default=2)
