@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from conceptseg.checkpoints.loaders import load_checkpoint
+from conceptseg.checkpoints.loaders import open_checkpoint
 from conceptseg.device import choose_device, choose_dtype
 from conceptseg.hub import find_model, local_model
 from conceptseg.runtime.onnx_detector import OnnxDetector
@@ -31,7 +31,9 @@ def load(
             its contents.
         device: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (bfloat16 on CUDA where it is native, and for models of 50 million parameters or more on
-            CPUs with instructions for it; else float32), "float32", "bfloat16", "float16".
+            CPUs with instructions for it; else float32), "float32", "bfloat16", "float16". In bfloat16 on a
+            CPU the weights are stored so: half the memory, and a model to be asked, not to be trained,
+            exported or saved. For those, load it in float32.
         resolution: side in pixels of the square that images are stretched to; None: what the model was
             trained at.
         geometry_from: another model, from which parts are taken that this one's file lacks: some files of
@@ -54,5 +56,10 @@ def load(
     choose_dtype(dtype, chosen)  # a wrong one is told before gigabytes are fetched or read
     path = here or find_model(name)
     others = None if geometry_from is None else find_model(geometry_from)
-    detector, tokenizer, config = load_checkpoint(path, others, text_context)
-    return Segmenter(detector, tokenizer, config, device=chosen, dtype=dtype, resolution=resolution)
+    checkpoint = open_checkpoint(path, others, text_context)
+    tokenizer = checkpoint.tokenizer()  # before gigabytes are read: it may be missing
+    parameters = sum(parameter.numel() for parameter in checkpoint.detector.parameters())
+    kind = choose_dtype(dtype, chosen, parameters)
+    rounded = chosen.type == "cpu" and kind == torch.bfloat16
+    detector = checkpoint.load_rounded() if rounded else checkpoint.load()
+    return Segmenter(detector, tokenizer, checkpoint.config, device=chosen, dtype=kind, resolution=resolution)

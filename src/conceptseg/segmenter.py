@@ -23,6 +23,7 @@ from conceptseg.images import ImageInput, LoadedImage, load_image, model_input
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector, ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
+from conceptseg.models.rounding import ROUNDED, is_rounded
 from conceptseg.models.text.tokenizer import Tokenizer
 from conceptseg.postprocess import PresenceMode, ReadingOptions, check_reading_options, read_result
 from conceptseg.prompts import (
@@ -104,6 +105,11 @@ class Segmenter:
         here = next(detector.parameters()).device
         self.device = here if device is None else choose_device(device)
         self.dtype = choose_dtype(dtype, self.device, sum(p.numel() for p in detector.parameters()))
+        if self.dtype != ROUNDED and is_rounded(detector):
+            raise OptionError(
+                f"the weights of this network were loaded in bfloat16, so it cannot run in {self.dtype}; "
+                "load it again with that dtype, or give dtype='bfloat16' here"
+            )
         stride = config.architecture.vision.stride
         self.resolution = choose_resolution(resolution, config.preprocessing.resolution, stride)
         self.fingerprint = model_fingerprint(detector)
@@ -462,12 +468,13 @@ class Segmenter:
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:
         """What every call of the network runs in: no gradients, and autocast when the dtype is a half one."""
-        half = self.dtype != torch.float32
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, self.dtype if half else None, enabled=half),
-        ):
+        with torch.inference_mode(), self.autocast():
             yield
+
+    def autocast(self) -> torch.autocast:
+        """The number type of this segmenter, for calls of the network that need `torch.no_grad` instead."""
+        half = self.dtype != torch.float32
+        return torch.autocast(self.device.type, self.dtype if half else None, enabled=half)
 
 
 def _columns(prompt: PromptTokens, index: Tensor) -> PromptTokens:

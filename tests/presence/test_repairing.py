@@ -22,6 +22,7 @@ from conceptseg.presence.repairing import Repair, RepairOptions, repair
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.task import in_part
+from tests.checkpoints.foreign_files import official_state, write_tokenizer
 from tests.evaluation.scripted import write_coco
 
 LEFT, RIGHT = [0, 0, 40, 48], [24, 0, 64, 48]
@@ -276,3 +277,15 @@ def test_what_cannot_be_done_is_said_at_once(
 def test_a_folder_that_holds_a_model_is_not_written_over(collapsed: Path, data: Path) -> None:
     with pytest.raises(OptionError, match="already holds a model"):
         repair(collapsed, "ignore", data, collapsed)
+
+
+def test_a_repair_asked_in_bfloat16_writes_the_weights_of_the_file(data: Path, tmp_path: Path) -> None:
+    write_tokenizer(tmp_path / "given")
+    torch.save(official_state(), tmp_path / "given" / "sam3.pt")
+    options = RepairOptions(device="cpu", dtype="bfloat16")
+    repair(tmp_path / "given" / "sam3.pt", "ignore", data, tmp_path / "out", options)
+    before, after = (
+        load_checkpoint(path)[0].state_dict() for path in (tmp_path / "given" / "sam3.pt", tmp_path / "out")
+    )
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())

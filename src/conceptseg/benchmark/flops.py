@@ -29,7 +29,7 @@ def count_flops(segmenter: Segmenter, image: Path, phrase: str) -> dict[str, int
     pixels = model_input(load_image(image).pixels, segmenter.resolution, settings.mean, settings.std)[None]
     index = torch.zeros(1, dtype=torch.long, device=device)
     # Attention is counted where it is done by plain products; fused forms differ from device to device.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _frozen(detector):
+    with torch.no_grad(), segmenter.autocast(), sdpa_kernel(SDPBackend.MATH), _frozen(detector):
         with FlopCounterMode(display=False) as vision:
             features = detector.encode_images(pixels.to(device))
         with FlopCounterMode(display=False) as text:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from conceptseg.errors import CheckpointError
 from conceptseg.models.build import build_detector
 from conceptseg.models.config import DetectorConfig, ModelConfig
 from conceptseg.models.detector import Detector
+from conceptseg.models.rounding import ROUNDED, roundable
 from conceptseg.models.text.tokenizer import Tokenizer
 
 RANDOM = (Tensor.uniform_, Tensor.normal_)  # with which modules start, beside all of torch.nn.init
@@ -32,17 +33,24 @@ class Part:
     layout: str
     pieces: list[Piece]
 
-    def make(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    def make(
+        self, dtype: torch.dtype | None = None, rounded: Collection[str] = frozenset()
+    ) -> dict[str, Tensor]:
         """Read the tensors, once.
 
         Args:
             dtype: of floating-point tensors; None: as they are.
+            rounded: ours that become bfloat16 instead.
         """
         made = {}
         for piece in self.pieces:
-            value = piece.make(self.weights, self.layout)
-            if dtype is not None and value.is_floating_point():
-                value = value.to(dtype)
+            if piece.ours in rounded:  # before they are joined, so that less memory is filled
+                halves = {key: self.weights[key].to(ROUNDED) for key in piece.keys}
+                value = piece.make(halves, self.layout)
+            else:
+                value = piece.make(self.weights, self.layout)
+                if dtype is not None and value.is_floating_point():
+                    value = value.to(dtype)
             if not any(_shares(value, self.weights[key]) for key in piece.keys):
                 for key in piece.keys:
                     self.weights.release(key)
@@ -63,18 +71,24 @@ class Checkpoint:
     zeros: tuple[str, ...] = ()  # parameters of ours that the layout does not have
     detector: Detector = field(kw_only=True)  # without memory; what the weights were checked against
 
-    def state(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    def state(
+        self, dtype: torch.dtype | None = None, rounded: Collection[str] = frozenset()
+    ) -> dict[str, Tensor]:
         """All weights of the network under our names. To be called once: what was copied is given back.
 
         Args:
             dtype: of floating-point tensors; None: as they lie in the file.
+            rounded: tensors that become bfloat16 instead.
         """
         made: dict[str, Tensor] = {}
         for part in self.parts:
-            made |= part.make(dtype)
+            made |= part.make(dtype, rounded)
         wanted = self.detector.state_dict()
-        like = next((t.dtype for t in made.values() if t.is_floating_point()), torch.float32)
-        return made | {name: torch.zeros(wanted[name].shape, dtype=like) for name in self.zeros}
+        like = dtype or next((t.dtype for t in made.values() if t.is_floating_point()), torch.float32)
+        return made | {
+            name: torch.zeros(wanted[name].shape, dtype=ROUNDED if name in rounded else like)
+            for name in self.zeros
+        }
 
     def tokenizer(self) -> Tokenizer:
         """Find and read the tokenizer.
@@ -94,6 +108,11 @@ class Checkpoint:
     def load(self) -> Detector:
         """The network in eval mode, its weights as float32 on the CPU."""
         assign(self.detector, self.state(torch.float32))
+        return self.detector.eval()
+
+    def load_rounded(self) -> Detector:
+        """The network on the CPU for bfloat16 inference alone: see `models/rounding.py`."""
+        assign(self.detector, self.state(torch.float32, roundable(self.detector)))
         return self.detector.eval()
 
 
@@ -124,7 +143,7 @@ def assign(detector: Detector, state: Mapping[str, Tensor]) -> None:
     """Make these tensors the weights of a detector, without a copy."""
     detector.load_state_dict(state, assign=True)
     for parameter in detector.parameters():
-        parameter.requires_grad_(True)
+        parameter.requires_grad_(parameter.dtype != ROUNDED)  # steps would be lost in rounding
 
 
 def shapes_of(plan: Plan, weights: Weights, layout: str) -> dict[str, torch.Size]:

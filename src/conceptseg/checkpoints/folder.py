@@ -21,6 +21,7 @@ from conceptseg.checkpoints.weights import Weights
 from conceptseg.errors import CheckpointError, ConfigError
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector
+from conceptseg.models.rounding import ROUNDED, is_rounded
 from conceptseg.models.text.tokenizer import Tokenizer
 
 FORMAT = "conceptseg"
@@ -44,7 +45,15 @@ def save_model_folder(
         tokenizer: written as `tokenizer.json`.
         config: written as `config.json`.
         dtype: floating-point type on disk (bfloat16 halves the file); None keeps each tensor's own.
+
+    Raises:
+        CheckpointError: the weights were rounded when they were loaded, and would be lost for good.
     """
+    if dtype != ROUNDED and is_rounded(detector):
+        raise CheckpointError(
+            f"this model was loaded in bfloat16, and its weights are no longer what its file holds; to write "
+            f"{folder}, load it with dtype='float32', or write it in bfloat16"
+        )
     folder = Path(folder)
     state = {name: _on_disk(value, dtype) for name, value in detector.state_dict().items()}
     with replacing(folder / "model.safetensors") as path:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from conceptseg.checkpoints.page_release import release_pages
 from conceptseg.checkpoints.weights import Weights
 from conceptseg.errors import CheckpointError
 
@@ -45,6 +46,8 @@ def open_torch(path: Path) -> tuple[Weights, str]:
     if zipped and half:
         # These will be copied into another number type. Out of a mapping, both copies would stay in memory.
         state, nested = _state_dict(_load(path, mapped=False), path)
+    elif zipped:
+        return Weights(state, _releases(state)), nested
     return Weights(state), nested
 
 
@@ -120,6 +123,12 @@ def _state_dict(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:
             )
         _check_tensor(value, f"{path}: {name}")
     return {name: value.detach() for name, value in state.items()}, nested
+
+
+def _releases(state: Mapping[str, Tensor]) -> Callable[[str], None]:
+    """Gives back the memory of a mapped tensor by name; one that shares it is read from the file again."""
+    mapped = dict(state)
+    return lambda name: release_pages(mapped.pop(name))
 
 
 def _check_tensor(value: Tensor, where: str) -> None:

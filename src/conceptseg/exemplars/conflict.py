@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from conceptseg.errors import OptionError
 from conceptseg.exemplars.shown import ShownImage, ShownObject
 from conceptseg.images import model_input
 from conceptseg.losses.detection import DetectionLoss, LossWeights
@@ -21,6 +22,7 @@ from conceptseg.losses.targets import Targets
 from conceptseg.models.boxes import xyxy_to_cxcywh
 from conceptseg.models.detector import ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, join_prompts
+from conceptseg.models.rounding import is_rounded
 from conceptseg.prompts import VISUAL
 from conceptseg.segmenter import Segmenter
 
@@ -34,8 +36,13 @@ def gradient_conflict(
 
     Returns:
         For each example `cosine`, `through_exemplar` and `through_detector` (norms).
+
+    Raises:
+        OptionError: the model was loaded in bfloat16.
     """
     detector = segmenter.detector
+    if is_rounded(detector):
+        raise OptionError("gradients need the weights in float32; load the model with dtype='float32'")
     shared = [p for part in (detector.vision_encoder, detector.neck) for p in part.parameters()]
     asked = [parameter.requires_grad for parameter in shared]
     try:

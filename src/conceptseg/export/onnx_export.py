@@ -16,6 +16,7 @@ from conceptseg.export.check import check_graph, real_arguments
 from conceptseg.export.graphs import DetectorGraph, ExemplarGraph, Graph, TextGraph, VisionGraph
 from conceptseg.export.quantize import check_quantised, quantise_graph
 from conceptseg.export.to_onnx import OPSET, check_exporter, write_graph
+from conceptseg.models.rounding import is_rounded
 from conceptseg.runtime.onnx_folder import FILES, GRAPHS, OnnxInfo, write_onnx_config
 from conceptseg.segmenter import Segmenter
 
@@ -53,7 +54,7 @@ def export_onnx(
     Raises:
         ExportError: a graph drifts from torch, or cannot be written as plain ONNX. Nothing is left behind.
         MissingDependencyError: onnx, onnxscript or (to check) onnxruntime is not installed.
-        OptionError: an impossible resolution or choice.
+        OptionError: an impossible resolution or choice, or the model was loaded in bfloat16.
     """
     if quantize not in ("none", "int8"):
         raise OptionError(f"unknown quantize {quantize!r}; choose 'none' or 'int8'")
@@ -61,6 +62,8 @@ def export_onnx(
     detector = segmenter.detector
     if next(detector.parameters()).device.type != "cpu":
         raise OptionError("load the model with device='cpu' to export it")
+    if is_rounded(detector):
+        raise OptionError("this model was loaded in bfloat16; load it with dtype='float32' to export it")
     stride = config.architecture.vision.stride
     resolution = choose_resolution(resolution, segmenter.resolution, stride)
     check_exporter()

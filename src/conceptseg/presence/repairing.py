@@ -28,12 +28,15 @@ import torch
 
 from conceptseg.checkpoints.atomic_write import replacing, write_text
 from conceptseg.checkpoints.folder import FILES, save_model_folder, write_config
+from conceptseg.checkpoints.loaders import load_checkpoint
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.distil.recipe import DistilRecipe
 from conceptseg.distil.run import distil
 from conceptseg.errors import OptionError
+from conceptseg.hub import find_model
 from conceptseg.loading import load
 from conceptseg.models.config import ModelConfig, PresenceCalibration
+from conceptseg.models.rounding import is_rounded
 from conceptseg.postprocess import presence_probability
 from conceptseg.presence.calibration import Matching, fit_to_labels, fit_to_teacher
 from conceptseg.presence.finetuning import PresenceJob, PresenceRecipe
@@ -399,7 +402,10 @@ def _write_with(case: RepairCase, config: ModelConfig, how: str) -> None:
                 shutil.copyfile(path / name, draft)
         write_config(folder / FILES[0], config)
     else:
-        save_model_folder(folder, case.model.detector, case.model.tokenizer, config)
+        detector = case.model.detector
+        if is_rounded(detector):  # the case's model is only asked; files get what its own file holds
+            detector, _, _ = load_checkpoint(find_model(path))
+        save_model_folder(folder, detector, case.model.tokenizer, config)
 
 
 def _with_provenance(config: ModelConfig, how: str) -> ModelConfig:

@@ -278,7 +278,7 @@ def describe_model(model: Segmenter) -> dict[str, float | int | str]:
     trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
     for parameter in trained:  # the counter follows gradients, and stumbles over those that nothing asks for
         parameter.requires_grad_(False)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), model.autocast(), FlopCounterMode(display=False) as counter:
         detector(pixels, ids)
     for parameter in trained:
         parameter.requires_grad_(True)
