@@ -195,7 +195,8 @@ class Sam3Processor:
             image_index = torch.zeros(1, dtype=torch.long, device=self.device)
             words = PromptTokens(backbone["language_features"], backbone["language_mask"])
             shown = network.encode_exemplars(features, state["geometric_prompt"], image_index)
-            output = network.detect(features, image_index, join_prompts(words, shown), with_masks=False)
+            prompt = join_prompts(words, shown)
+            output = network.detect(features, image_index, prompt, with_masks=False, with_pixels=False)
             class_logits, presence_logit = (
                 output.class_logits[-1, :, 0].float(),
                 output.presence_logits[-1, 0].float(),

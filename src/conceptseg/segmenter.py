@@ -420,9 +420,8 @@ class Segmenter:
             image_index = torch.tensor([i for i, _ in batch], device=self.device)
             phrase_index = torch.tensor([k for _, k in batch], device=self.device)
             prompt = join_prompts(_columns(words, phrase_index), _columns(shown, image_index))
-            output = self.network.detect(
-                features, image_index, prompt, with_masks=question.reading.return_raw
-            )
+            raw = question.reading.return_raw
+            output = self.network.detect(features, image_index, prompt, with_masks=raw, with_pixels=raw)
             for pair, (i, k) in enumerate(batch):
                 result = read_result(
                     output,

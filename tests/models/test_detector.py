@@ -197,6 +197,30 @@ def test_masks_can_be_left_out_and_made_later_for_chosen_queries(
     torch.testing.assert_close(masks, full.mask_logits[:, chosen], atol=1e-5, rtol=1e-5)
 
 
+def test_pixels_are_decoded_for_the_pairs_that_have_something_to_show(
+    detector: Detector, image: ImageFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = torch.zeros(3, dtype=torch.long)
+    prompt = join_prompts(detector.encode_text(token_ids()), detector.encode_exemplars(image, None, index))
+    full = detector.detect(image, index, prompt)
+    decoded: list[int] = []
+    decode = detector.mask_head.pixels
+
+    def counted(levels: list[Tensor], memory: Tensor, prompt: PromptTokens) -> Tensor:
+        decoded.append(memory.shape[1])
+        return decode(levels, memory, prompt)
+
+    monkeypatch.setattr(detector.mask_head, "pixels", counted)
+    late = detector.detect(image, index, prompt, with_masks=False, with_pixels=False)
+    assert late.pixels is None and late.mask_logits is None
+    nothing = detector.chosen_masks(late, 0, torch.tensor([], dtype=torch.long))
+    assert nothing.shape == (0, MASK, MASK) and decoded == []
+    for pair, chosen in ((2, torch.tensor([4, 1])), (0, torch.tensor([3]))):
+        masks = detector.chosen_masks(late, pair, chosen)
+        torch.testing.assert_close(masks, full.mask_logits[pair, chosen], atol=1e-5, rtol=1e-5)  # type: ignore[index]
+    assert decoded == [1, 1]
+
+
 def test_intermediates_hold_every_tensor_between_the_parts(detector: Detector) -> None:
     parts = detector(pixels(2), token_ids(), boxes(), torch.tensor([0, 1, 1]), True).intermediates
     assert parts is not None and parts.text is not None and parts.exemplars is not None

@@ -19,7 +19,7 @@ from conceptseg.errors import MissingDependencyError
 from conceptseg.images import load_image, model_input
 from conceptseg.loading import load
 from conceptseg.models.boxes import cxcywh_to_xyxy
-from conceptseg.models.detector import Detector
+from conceptseg.models.detector import Detector, DetectorOutput
 from conceptseg.models.prompts import join_prompts
 from conceptseg.postprocess import check_reading_options, read_result
 from conceptseg.segmenter import Segmenter
@@ -78,7 +78,13 @@ class Ours:
             with clock.stage("exemplar"):
                 shown = network.encode_exemplars(features, None, index)
             with clock.stage("masks"):
-                output = network.detect(features, index, join_prompts(words, shown), with_masks=False)
+                prompt = join_prompts(words, shown)
+                output = network.detect(features, index, prompt, with_masks=False, with_pixels=False)
+
+            def chosen_masks(output: DetectorOutput, pair: int, queries: torch.Tensor) -> torch.Tensor:
+                with clock.stage("masks"):
+                    return network.chosen_masks(output, pair, queries)
+
             with clock.stage("postprocess"):
                 read_result(
                     output,
@@ -87,7 +93,7 @@ class Ours:
                     image=loaded,
                     threshold=0.5,
                     options=options,
-                    chosen_masks=network.chosen_masks,
+                    chosen_masks=chosen_masks,
                 )
         return clock.seconds
 

@@ -44,6 +44,16 @@ class ImageFeatures:
 
 
 @dataclass
+class UndecodedPixels:
+    """What the pixel decoder reads, kept until somebody wants the masks of a pair."""
+
+    image: ImageFeatures
+    image_index: Tensor  # (B,) long
+    memory: Tensor  # (HW, B, D) of the last level
+    prompt: PromptTokens
+
+
+@dataclass
 class OneToManyOutput:
     """What the auxiliary queries of training say; several of them may answer for one object."""
 
@@ -87,6 +97,7 @@ class DetectorOutput:
     pixels: Tensor | None  # (B, D, h, w) decoded pixel features
     one_to_many: OneToManyOutput | None = None
     intermediates: Intermediates | None = None
+    undecoded: UndecodedPixels | None = None  # in place of `pixels`, where they are decoded when needed
 
 
 class Detector(nn.Module):
@@ -167,6 +178,7 @@ class Detector(nn.Module):
         prompt: PromptTokens,
         return_intermediates: bool = False,
         with_masks: bool = True,
+        with_pixels: bool = True,
     ) -> DetectorOutput:
         """Everything after the encoders.
 
@@ -175,33 +187,41 @@ class Detector(nn.Module):
             image_index: (B,) long.
             prompt: (S, B, D): words and exemplars.
             return_intermediates: also return every tensor between the parts.
-            with_masks: False leaves `mask_logits` and `semantic_logits` None; `mask_head.instance_logits`
-                makes those of chosen queries later, from `pixels` and `hidden`.
+            with_masks: False leaves `mask_logits` and `semantic_logits` None; `chosen_masks` makes those of
+                chosen queries later.
+            with_pixels: False, without masks, leaves `pixels` None too: `chosen_masks` then decodes them pair
+                by pair, and not for pairs without a chosen query.
         """
-        levels = image.of(image_index)  # each (B, D, h, w)
         fused = self.config.fusion.levels
         fusion = self.fusion_encoder(
             image.levels[-fused:], image.positions[-fused:], prompt, image_index=image_index
         )  # .memory (HW, B, D)
-        height, width = levels[-1].shape[-2:]
+        height, width = image.levels[-1].shape[-2:]
         decoded = self.decoder(fusion, (height, width))  # .hidden (L, N, B, D)
         class_logits = self.scoring(decoded.hidden, prompt)  # (L, N, B)
-        pixels = self.mask_head.pixels(levels, fusion.memory[-height * width :], prompt)  # (B, D, h, w)
+        undecoded = UndecodedPixels(image, image_index, fusion.memory[-height * width :], prompt)
+        pixels = self._decode(undecoded) if with_masks or with_pixels else None  # (B, D, h, w)
+        to_mask = pixels if with_masks else None
         output = DetectorOutput(
             class_logits=class_logits,
             boxes_cxcywh=decoded.boxes_cxcywh,
             presence_logits=decoded.presence_logits,
-            mask_logits=self.mask_head.instance_logits(pixels, decoded.hidden[-1]) if with_masks else None,
-            semantic_logits=self.mask_head.semantic_logits(pixels) if with_masks else None,
+            mask_logits=None
+            if to_mask is None
+            else self.mask_head.instance_logits(to_mask, decoded.hidden[-1]),
+            semantic_logits=None if to_mask is None else self.mask_head.semantic_logits(to_mask),
             hidden=decoded.hidden[-1],
             pixels=pixels,
+            undecoded=undecoded if pixels is None else None,
         )
         if decoded.one_to_many is not None:
             many = decoded.one_to_many
             output.one_to_many = OneToManyOutput(
                 class_logits=self.scoring(many.hidden, prompt),
                 boxes_cxcywh=many.boxes_cxcywh,
-                mask_logits=self.mask_head.instance_logits(pixels, many.hidden[-1]) if with_masks else None,
+                mask_logits=None
+                if to_mask is None
+                else self.mask_head.instance_logits(to_mask, many.hidden[-1]),
             )
         if return_intermediates:
             output.intermediates = Intermediates(
@@ -235,9 +255,24 @@ class Detector(nn.Module):
         """
         if output.mask_logits is not None:
             return output.mask_logits[pair, queries.to(output.mask_logits.device)]
-        assert output.pixels is not None  # `detect` always decodes them
-        pixels = output.pixels[pair : pair + 1]  # (1, D, h, w)
         if not len(queries):
-            return pixels.new_zeros(0, *pixels.shape[-2:])
+            made_of = output.pixels if output.undecoded is None else output.undecoded.image.levels[0]
+            assert made_of is not None  # `detect` leaves one of the two
+            return made_of.new_zeros(0, *made_of.shape[-2:])
+        one = slice(pair, pair + 1)
+        if output.pixels is None:
+            assert output.undecoded is not None
+            pixels = self._decode(output.undecoded, one)
+        else:
+            pixels = output.pixels[one]  # (1, D, h, w)
         hidden = output.hidden[queries.to(output.hidden.device), pair : pair + 1]  # (K, 1, D)
         return self.mask_head.instance_logits(pixels, hidden)[0]
+
+    def _decode(self, undecoded: UndecodedPixels, pairs: slice = slice(None)) -> Tensor:
+        """Pixel features of some pairs, (B, D, h, w)."""
+        prompt = undecoded.prompt
+        return self.mask_head.pixels(
+            undecoded.image.of(undecoded.image_index[pairs]),
+            undecoded.memory[:, pairs],
+            PromptTokens(prompt.tokens[:, pairs], prompt.padding_mask[pairs]),
+        )

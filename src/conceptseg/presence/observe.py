@@ -119,7 +119,9 @@ def ask(model: Segmenter, features: ImageFeatures, phrases: Sequence[str]) -> De
         words = model.text_tokens(phrases)
         shown = model.detector.encode_exemplars(features, None, index)
         prompt = join_prompts(words, shown)
-        output = model.detector.detect(features, index, prompt, return_intermediates=True, with_masks=False)
+        output = model.detector.detect(
+            features, index, prompt, return_intermediates=True, with_masks=False, with_pixels=False
+        )
     assert output.intermediates is not None
     output.intermediates.text, output.intermediates.exemplars = words, shown
     return output

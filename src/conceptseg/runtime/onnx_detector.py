@@ -101,9 +101,18 @@ class OnnxDetector:
         return PromptTokens(made.tokens[skip:], made.padding_mask[:, skip:])
 
     def detect(
-        self, image: ImageFeatures, image_index: Tensor, prompt: PromptTokens, *, with_masks: bool = True
+        self,
+        image: ImageFeatures,
+        image_index: Tensor,
+        prompt: PromptTokens,
+        *,
+        with_masks: bool = True,
+        with_pixels: bool = True,
     ) -> DetectorOutput:
-        """Everything after the encoders; of the decoder's layers the last one only (L = 1)."""
+        """Everything after the encoders; of the decoder's layers the last one only (L = 1).
+
+        The graph gives all masks and no pixels, whatever was asked for.
+        """
         inputs = {
             **_levels(image),
             "image_index": image_index,
