@@ -202,6 +202,14 @@ def test_without_text_attention_the_decoder_reads_the_prompt_through_the_memory_
     assert (reads(fusion(), SIZE).hidden - reads(other, SIZE).hidden).abs().max() > 1e-3
 
 
+def test_queries_without_a_box_have_no_bias() -> None:
+    bias, boxes = BoxRelativeBias(WIDTH, heads=2), torch.rand(1, 3, 4)
+    randomise(bias)
+    more = bias(boxes, (2, 4), unbiased=1)
+    assert more.shape == (1, 2, 4, 8) and more.is_contiguous() and not more[:, :, 0].any()
+    assert torch.equal(more[:, :, 1:], bias(boxes, (2, 4)))
+
+
 def test_the_box_bias_adds_a_row_and_a_column_term_in_row_major_order() -> None:
     bias = BoxRelativeBias(WIDTH, heads=2)
     randomise(bias)

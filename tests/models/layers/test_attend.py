@@ -27,6 +27,14 @@ def test_blocks_of_any_size_give_what_the_fused_kernel_gives(block: int) -> None
     assert torch.allclose(read, F.scaled_dot_product_attention(q, k, v), atol=1e-6)
 
 
+@pytest.mark.parametrize("block", [1, 500, 10**6])
+def test_a_bias_is_added_to_the_logits_of_its_block(block: int) -> None:
+    q, k, v = inputs(torch.float32)
+    bias = torch.randn(2, 3, 37, 53) * 3
+    read = attend_in_blocks(q, k, v, block, bias)
+    assert torch.allclose(read, F.scaled_dot_product_attention(q, k, v, attn_mask=bias), atol=1e-6)
+
+
 def test_half_precision_is_as_near_to_the_exact_answer_as_rounded_inputs_are() -> None:
     q, k, v = inputs(torch.bfloat16, 300, 300)
     exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
@@ -38,9 +46,9 @@ def test_large_half_precision_attention_on_a_cpu_goes_in_blocks(monkeypatch: pyt
     seen: list[int] = []
     honest = module.attend_in_blocks
 
-    def note(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def note(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         seen.append(q.shape[-2])
-        return honest(q, k, v)
+        return honest(q, k, v, bias=bias)
 
     monkeypatch.setattr(module, "attend_in_blocks", note)
     half, small, full = (
@@ -57,7 +65,8 @@ def test_large_half_precision_attention_on_a_cpu_goes_in_blocks(monkeypatch: pyt
         attend(*half, causal=True)
         assert not seen
         attend(*half)
-    assert seen == [300]
+        attend(*half, mask=torch.zeros(2, 3, 300, 300, dtype=torch.bfloat16))
+    assert seen == [300, 300]
 
 
 def test_gradients_flow_where_they_are_wanted() -> None:

@@ -33,8 +33,8 @@ def attend(
     Returns:
         (B, heads, N, d).
     """
-    if mask is None and not dropout and not causal and _in_blocks(q, k):
-        return attend_in_blocks(q, k, v)
+    if not dropout and not causal and _in_blocks(q, k) and _is_bias(mask, q, k):
+        return attend_in_blocks(q, k, v, bias=mask)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
 
 
@@ -48,8 +48,15 @@ def _in_blocks(q: Tensor, k: Tensor) -> bool:
     )
 
 
-def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, block_bytes: int = BLOCK_BYTES) -> Tensor:
-    """Attention without mask, some heads and queries at a time, into buffers that are used again.
+def _is_bias(mask: Tensor | None, q: Tensor, k: Tensor) -> bool:
+    """Whether there is nothing to add to the logits, or one number for each."""
+    return mask is None or (mask.dtype == q.dtype and mask.shape == (*q.shape[:-1], k.shape[-2]))
+
+
+def attend_in_blocks(
+    q: Tensor, k: Tensor, v: Tensor, block_bytes: int = BLOCK_BYTES, bias: Tensor | None = None
+) -> Tensor:
+    """Attention, some heads and queries at a time, into buffers that are used again.
 
     Logits and weights are rounded to the inputs' type, which adds about as much error as rounding the inputs
     does. Has no gradient.
@@ -59,6 +66,7 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, block_bytes: int = BLOCK_B
         k: (B, heads, S, d).
         v: (B, heads, S, d).
         block_bytes: of a buffer; there are two.
+        bias: (B, heads, N, S), added to the logits; None: nothing is.
 
     Returns:
         (B, heads, N, d).
@@ -68,6 +76,7 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, block_bytes: int = BLOCK_B
     q = (q * width**-0.5).reshape(groups, queries, width)
     k = k.reshape(groups, keys, width).transpose(1, 2)  # (B * heads, d, S)
     v = v.reshape(groups, keys, v.shape[-1])
+    bias = None if bias is None else bias.reshape(groups, queries, keys)
     rows, together = _block(groups, queries, keys, block_bytes // q.element_size())
     logits, weights = q.new_empty(2, together * rows * keys)
     read = q.new_empty(groups, queries, v.shape[-1])
@@ -77,7 +86,11 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, block_bytes: int = BLOCK_B
             shape = (*part.shape[:2], keys)
             count = math.prod(shape)
             a, b = logits[:count].view(shape), weights[:count].view(shape)
-            torch.bmm(part, k[group : group + together], out=a)
+            if bias is None:
+                torch.bmm(part, k[group : group + together], out=a)
+            else:
+                added = bias[group : group + together, row : row + rows]
+                torch.baddbmm(added, part, k[group : group + together], out=a)
             torch.softmax(a, dim=-1, out=b)
             read[group : group + together, row : row + rows] = torch.bmm(b, v[group : group + together])
     return read.view(batch, heads, queries, -1)
