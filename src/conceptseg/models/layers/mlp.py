@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from conceptseg.models.layers.parts import in_parts
+
 
 class MLP(nn.Module):
     """`depth` linear layers with ReLU in between: heads and small projections."""
@@ -30,4 +32,6 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(F.relu(self.linear1(x))))
+        x = self.linear1(x)
+        x = F.relu(x, inplace=in_parts(x))  # fresh memory for a wide x takes longer than a ReLU
+        return self.linear2(self.dropout(x))
