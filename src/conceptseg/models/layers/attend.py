@@ -14,11 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK_BYTES = 2 * 2**20  # of attention weights at a time; 1 to 16 MiB measure almost alike
-LOG2_E = 1 / math.log(2)
-MOST_BITS = (
-    100  # of a power of two: 2^100 and 2^-100 are numbers in bfloat16, and so is a sum of 2^20 of them
-)
-SPARE = 8  # columns beside the values, of which one holds ones; 8, so that rows stay aligned
 FEWEST_WEIGHTS = 2**16  # per head, queries x keys; with fewer the fused kernel wins
 
 
@@ -64,8 +59,7 @@ def attend_in_blocks(
     """Attention, some heads and queries at a time, into buffers that are used again.
 
     Logits and weights are rounded to the inputs' type, which adds about as much error as rounding the inputs
-    does. Has no gradient. Where no bias comes and keys and queries are not too long, no largest logit is
-    searched.
+    does. Has no gradient.
 
     Args:
         q: (B, heads, N, d).
@@ -86,14 +80,7 @@ def attend_in_blocks(
     read = v.new_empty(groups, queries, v.shape[-1])
     for group in range(0, groups, together):
         some = slice(group, group + together)
-        values = v[some]
-        # Softmax is powers of two over their sum, less work while none can overflow: the sum comes out of the
-        # product with the values, as that with a column of ones.
-        powers = bias is None and _largest_logit(q[some], k[some]) * LOG2_E < MOST_BITS
-        if powers:
-            values = F.pad(values, (0, SPARE))
-            values[..., v.shape[-1]] = 1
-        part_q = q[some] * (width**-0.5 * (LOG2_E if powers else 1.0))
+        part_q = q[some] * width**-0.5
         part_k = k[some].transpose(1, 2).contiguous()  # (g, d, S)
         for row in range(0, queries, rows):
             part = part_q[:, row : row + rows]  # (g, r, d)
@@ -104,18 +91,9 @@ def attend_in_blocks(
                 torch.bmm(part, part_k, out=a)
             else:
                 torch.baddbmm(bias[some, row : row + rows], part, part_k, out=a)
-            torch.exp2(a, out=b) if powers else torch.softmax(a, dim=-1, out=b)
-            product = torch.bmm(b, values)
-            if powers:
-                product = product[..., : v.shape[-1]] / product[..., v.shape[-1], None]
-            read[some, row : row + rows] = product
+            torch.softmax(a, dim=-1, out=b)
+            read[some, row : row + rows] = torch.bmm(b, v[some])
     return read.view(batch, heads, queries, -1)
-
-
-def _largest_logit(q: Tensor, k: Tensor) -> float:
-    """A bound: no product of a query and a key is larger than that of their lengths."""
-    lengths = (torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32).max() for x in (q, k))
-    return float(math.prod(lengths)) * q.shape[-1] ** -0.5
 
 
 def _block(groups: int, queries: int, keys: int, numbers: int) -> tuple[int, int]:
