@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from conceptseg.exemplars.conflict import gradient_conflict
 from conceptseg.exemplars.shown import ShownImage
 from conceptseg.segmenter import Segmenter
 from tests.checkpoints.foreign_files import write_tokenizer
-from tests.checkpoints.test_memory import STACKED
+from tests.checkpoints.test_memory import STACKED, memory_of
 from tests.models.tiny import RESOLUTION
 
 BOX = [[10.0, 10.0, 40.0, 30.0]]
@@ -97,26 +96,6 @@ def test_saved_in_bfloat16_nothing_more_is_lost(
     assert one == other
 
 
-# In a process of its own: the most memory that a process ever had cannot be set back.
-PROGRAM = """
-import json, sys
-from pathlib import Path
-from conceptseg.checkpoints.loaders import open_checkpoint
-
-def memory(name):
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
-
-checkpoint = open_checkpoint(Path(sys.argv[1]))
-before = memory("VmRSS")
-detector = checkpoint.load_rounded()
-for parameter in detector.parameters():
-    parameter.detach().flatten()[::512].sum()  # touches every page of it
-size = sum(p.numel() * p.element_size() for p in detector.parameters())
-print(json.dumps({"peak": memory("VmHWM") - before, "size": size}))
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("layout", ["model.safetensors", "sam3.pt"])
@@ -133,7 +112,6 @@ def test_pages_of_the_file_do_not_add_to_rounded_weights(tmp_path: Path, layout:
         (tmp_path / "config.json").write_text(json.dumps(config_to_huggingface(STACKED, RESOLUTION)))
         model = tmp_path
     write_tokenizer(tmp_path)
-    run = [sys.executable, "-c", PROGRAM, str(model)]
-    result = json.loads(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+    result = memory_of(model, "load_rounded")
     assert 65_000_000 < result["size"] < 75_000_000
     assert result["peak"] <= 1.3 * result["size"]

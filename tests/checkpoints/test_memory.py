@@ -35,12 +35,21 @@ def memory(name):
 
 checkpoint = open_checkpoint(Path(sys.argv[1]))
 before = memory("VmRSS")
-detector = checkpoint.load()
+detector = getattr(checkpoint, sys.argv[2])()
 for parameter in detector.parameters():
     parameter.detach().flatten()[::512].sum()  # touches every page of it
 size = sum(p.numel() * p.element_size() for p in detector.parameters())
 print(json.dumps({"peak": memory("VmHWM") - before, "size": size}))
 """
+
+
+def memory_of(model: Path, method: str) -> dict[str, int]:
+    """Bytes of the weights that a method of `Checkpoint` loads, and the peak on the way."""
+    run = [sys.executable, "-c", PROGRAM, str(model), method]
+    result: dict[str, int] = json.loads(
+        subprocess.run(run, check=True, capture_output=True, text=True).stdout
+    )
+    return result
 
 
 @pytest.mark.slow
@@ -54,7 +63,6 @@ def test_weights_that_are_stacked_or_widened_never_lie_in_memory_twice(
     save_file({n: v.clone() for n, v in HUGGING_FACE.back(ours)[0].items()}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(config_to_huggingface(STACKED, RESOLUTION)))
     write_tokenizer(tmp_path)
-    run = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    result = json.loads(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+    result = memory_of(tmp_path, "load")
     assert result["size"] > 130_000_000
     assert result["peak"] <= 1.2 * result["size"]
