@@ -110,6 +110,22 @@ def test_masks_cost_nothing_where_equal_and_more_where_opposite() -> None:
     assert float(dice) == pytest.approx(1 - 1 / 9)
 
 
+def test_a_coarser_student_learns_masks_of_the_teachers_area() -> None:
+    y, x = torch.meshgrid(torch.arange(56) - 27.5, torch.arange(56) - 27.5, indexing="ij")
+    inside = x.square() + y.square() < 9**2
+    teacher = torch.where(inside, 2.0, -8.0)[None, None]  # surer of the outside, as masks are
+    student = torch.zeros(1, 1, 40, 40, requires_grad=True)
+    optimiser = torch.optim.Adam([student], lr=0.2)
+    for _ in range(150):
+        pixelwise, dice = distil_masks(student, teacher, torch.ones(1, 1))
+        optimiser.zero_grad()
+        (20 * pixelwise + 5 * dice).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    read = torch.nn.functional.interpolate(student.detach(), (256, 256), mode="bilinear") > 0
+    area = float(read.sum()) * (56 / 256) ** 2 / float(inside.sum())
+    assert area == pytest.approx(1, abs=0.05)
+
+
 def test_the_best_queries_are_those_the_teacher_scores_highest() -> None:
     index, scores = best_queries(torch.tensor([[0.0, 5.0], [2.0, -1.0], [1.0, 3.0]]), 2)
     assert index.tolist() == [[1, 2], [0, 2]]

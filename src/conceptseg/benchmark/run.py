@@ -108,7 +108,7 @@ def benchmark(
             programs.append(Transformers(folder, segmenter.device, their_dtype))
             where[against] = str(folder)
         dtypes = {ours.name: str(segmenter.dtype).removeprefix("torch."), Transformers.name: their_dtype}
-        rounds = _take_turns(programs, image, text, phrases, repeats, progress)
+        rounds = take_turns(programs, image, text, phrases, repeats, progress)
         measured = {}
         for program in programs:
             name = program.name
@@ -167,7 +167,7 @@ def compare(ours: Arrays, theirs: Arrays, resolution: int) -> dict[str, float]:
     }
 
 
-def _take_turns(
+def take_turns(
     programs: Sequence[Program],
     image: Path,
     text: Sequence[str],

@@ -135,22 +135,29 @@ def distil_masks(student_logits: Tensor, teacher_logits: Tensor, weights: Tensor
 
     Args:
         student_logits: (B, K, h, w) of chosen queries.
-        teacher_logits: (B, K, H, W); brought to the student's size.
+        teacher_logits: (B, K, H, W). Where sizes differ, the smaller one is enlarged, as masks are when they
+            are read. Logits are never shrunk: their mean over an edge follows the larger side, which is the
+            outside, so that a student would learn masks that are too small.
         weights: (B, K), 0 or more: the teacher's class scores.
 
     Returns:
         Divergence in nats per pixel, and 1 - dice of soft masks; weighted means over queries and pairs.
     """
-    teacher = teacher_logits.detach().float()
-    if student_logits.shape[-2:] != teacher.shape[-2:]:
-        teacher = F.interpolate(teacher, student_logits.shape[-2:], mode="bilinear", antialias=True)
-    pixelwise = divergence(student_logits, teacher).mean((-2, -1))  # (B, K)
-    s, t = student_logits.float().sigmoid().flatten(2), teacher.sigmoid().flatten(2)
+    (h, w), (tall, wide) = student_logits.shape[-2:], teacher_logits.shape[-2:]
+    size = (max(h, tall), max(w, wide))
+    student, teacher = (_enlarged(x.float(), size) for x in (student_logits, teacher_logits.detach()))
+    pixelwise = divergence(student, teacher).mean((-2, -1))  # (B, K)
+    s, t = student.sigmoid().flatten(2), teacher.sigmoid().flatten(2)
     # One is added above and below, as in the detection loss: two empty masks are equal.
     dice = 1 - (2 * (s * t).sum(-1) + 1) / (s.square().sum(-1) + t.square().sum(-1) + 1)
     w = weights.detach().float()
     total = w.sum().clamp(min=TINY)
     return (pixelwise * w).sum() / total, (dice * w).sum() / total
+
+
+def _enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, K, h, w) -> (B, K, *size)."""
+    return logits if logits.shape[-2:] == size else F.interpolate(logits, size, mode="bilinear")
 
 
 def best_queries(class_logits: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,185 @@
+"""One model in torch, ONNX Runtime and OpenVINO, in turns: time per stage, and how far the answers lie apart.
+
+    python benchmarks/onnx_speed.py nano FOLDER
+    python benchmarks/onnx_speed.py sam3-efficientvit FOLDER     # a preset: its sizes with random weights
+    python benchmarks/onnx_speed.py sam3.pt FOLDER --programs onnx,openvino-bf16 --phrases 1 --no-check
+
+Exports to FOLDER/float32 and FOLDER/int8 first; what is there already is taken as it is. Every program is
+asked through the same `Segmenter`. Needs `pip install 'conceptseg[onnx]'`, and `pip install openvino` for the
+rows of OpenVINO. Prints a Markdown table of medians and writes FOLDER/speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+import conceptseg as cs
+from conceptseg.benchmark.programs import Ours
+from conceptseg.benchmark.report import processor_name
+from conceptseg.benchmark.run import compare, take_turns
+from conceptseg.checkpoints.atomic_write import write_text
+from conceptseg.checkpoints.folder import save_model_folder
+from conceptseg.data.scene_batches import scene_vocabulary
+from conceptseg.export.onnx_export import export_onnx
+from conceptseg.hub import find_model
+from conceptseg.models.build import build_detector
+from conceptseg.models.config import ModelConfig, PreprocessingConfig
+from conceptseg.models.presets import PRESETS
+from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
+from conceptseg.runtime.onnx_detector import OnnxDetector
+from conceptseg.runtime.onnx_folder import GRAPHS
+
+PHOTOGRAPH = Path(cs.__file__).parent / "assets" / "coins.png"
+PROGRAMS = (
+    "torch",
+    "torch-bf16",
+    "onnx",
+    "onnx-int8",
+    "openvino",
+    "openvino-bf16",
+    "openvino-int8",
+)
+SHOWN = ("vision", "text", "exemplar", "detector")
+
+
+class OpenVinoGraph:
+    """One graph compiled by OpenVINO, with the two calls of an ONNX Runtime session that we make."""
+
+    def __init__(self, path: Path, precision: str) -> None:
+        import openvino
+
+        settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+        self._inputs = [SimpleNamespace(name=port.get_any_name()) for port in self._compiled.inputs]
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return self._inputs
+
+    def run(self, outputs: None, feeds: dict[str, Any]) -> list[Any]:
+        answers = self._compiled(feeds)
+        return [np.array(answers[port]) for port in self._compiled.outputs]
+
+
+def model_folder(model: str, scratch: Path) -> Path:
+    """A model by its name; of a preset, its sizes with random weights."""
+    if model not in PRESETS or model == "nano":
+        return find_model(model)
+    folder = scratch / "model"
+    if not (folder / "config.json").is_file():
+        architecture = PRESETS[model]
+        words = train_tokenizer(scene_vocabulary(50), min(architecture.text.vocab_size, 1024))
+        tokenizer = Tokenizer(words, architecture.text.context_length)
+        torch.manual_seed(0)
+        config = ModelConfig(architecture, PreprocessingConfig(1008))
+        save_model_folder(folder, build_detector(architecture).eval(), tokenizer, config)
+    return folder
+
+
+def export(model: Path, scratch: Path, quantize: str, check: bool) -> tuple[Path, float | None]:
+    """The exported folder, and the seconds that it took; None when it was there."""
+    folder = scratch / ("int8" if quantize == "int8" else "float32")
+    if (folder / "config.json").is_file():
+        return folder, None
+    segmenter = cs.load(model, device="cpu", dtype="float32")
+    began = time.perf_counter()
+    export_onnx(segmenter, folder, quantize=quantize, check=check)  # type: ignore[arg-type]
+    return folder, time.perf_counter() - began
+
+
+def open_program(name: str, model: Path, scratch: Path) -> Ours:
+    """One row of the table."""
+    if name.startswith("torch"):
+        opened = Ours(model, "cpu", "bfloat16" if name.endswith("bf16") else "float32")
+    else:
+        opened = Ours(scratch / ("int8" if name.endswith("int8") else "float32"), "cpu", "auto")
+    if name.startswith("openvino"):
+        network = opened.segmenter.network
+        assert isinstance(network, OnnxDetector)
+        precision = "bf16" if name.endswith("bf16") else "f32"
+        network._sessions.update(
+            {graph: OpenVinoGraph(network.folder / f"{graph}.onnx", precision) for graph in GRAPHS}
+        )
+    opened.name = name
+    return opened
+
+
+def measure(names: list[str], model: Path, scratch: Path, phrases: list[int], repeats: int) -> dict[str, Any]:
+    """Medians of every program, and its distance from the first one."""
+    programs = [open_program(name, model, scratch) for name in names]
+    first = programs[0]
+    rounds = take_turns(
+        programs,
+        PHOTOGRAPH,
+        ["coin"],
+        phrases,
+        repeats,
+        lambda done, all_: print(done, all_, file=sys.stderr),
+    )
+    answers = {program.name: program.raw(PHOTOGRAPH, "coin") for program in programs}
+    resolution = first.segmenter.resolution
+    for name, found in rounds.items():
+        found["agreement"] = compare(answers[name], answers[first.name], resolution)
+    return {"resolution": resolution, "programs": rounds}
+
+
+def table(result: dict[str, Any], phrases: list[int]) -> str:
+    """Milliseconds, and how far raw outputs are from the first row's."""
+    ends = [f"{n} phrase{'s' * (n != 1)}" for n in phrases]
+    headings = ["", *SHOWN, *ends, "class logits", "boxes px", "mean mask IoU"]
+    lines = ["| " + " | ".join(headings) + " |", "| --- |" + " ---: |" * (len(headings) - 1)]
+    for name, found in result["programs"].items():
+        stages = dict(found["stages"])
+        # An exported detector is one graph, which its stage "masks" holds.
+        parts = ("fusion", "decoder", "masks")
+        stages["detector"] = sum(stages.get(part, 0.0) for part in parts)
+        cells = [f"{1000 * stages[stage]:,.1f}" for stage in SHOWN]
+        cells += [f"{1000 * found['end_to_end'][n]:,.1f}" for n in phrases]
+        a = found["agreement"]
+        cells += [f"{a['class_logits']:.1e}", f"{a['boxes_px']:.2g}", f"{a['mask_iou_mean']:.3f}"]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--programs", default=",".join(PROGRAMS), help="which, separated by commas")
+    parser.add_argument("--phrases", type=int, action="append", help="so many at once; may be repeated")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--no-check", action="store_true", help="export without comparing with torch")
+    given = parser.parse_args()
+    names, phrases = given.programs.split(","), given.phrases or [1, 8]
+    if unknown := set(names) - set(PROGRAMS):
+        parser.error(f"unknown programs {', '.join(sorted(unknown))}; choose from {', '.join(PROGRAMS)}")
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    given.folder.mkdir(parents=True, exist_ok=True)
+    model = model_folder(given.model, given.folder)
+    kinds = {"int8" if name.endswith("int8") else "none" for name in names if not name.startswith("torch")}
+    exported = {kind: export(model, given.folder, kind, not given.no_check)[1] for kind in sorted(kinds)}
+    result = {
+        "model": given.model,
+        "processor": processor_name(),
+        "threads": torch.get_num_threads(),
+        "repeats": given.repeats,
+        "export_seconds": exported,
+        **measure(names, model, given.folder, phrases, given.repeats),
+    }
+    write_text(given.folder / "speed.json", json.dumps(result, indent=2) + "\n")
+    print(table(result, phrases))
+
+
+if __name__ == "__main__":
+    main()
