@@ -7,6 +7,7 @@ image is off in the released model.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from conceptseg.models.layers.attention import Attention
 from conceptseg.models.layers.mlp import FeedForward
+from conceptseg.models.layers.parts import in_parts
 from conceptseg.models.prompts import PromptTokens
 
 
@@ -82,12 +84,22 @@ class FusionEncoder(nn.Module):
         padding = None if padding_masks is None else torch.cat([m.flatten(1) for m in padding_masks], dim=1)
         tokens = prompt.tokens.transpose(0, 1)  # (B, S, D)
         keys = tokens if prompt_positions is None else tokens + prompt_positions.transpose(0, 1)
-        for number, layer in enumerate(self.layers):
-            seen = False
-            if number == 0 and shared and image_index is not None:
-                look = cast(FusionLayer, layer).look  # a cast: training may wrap layers, which passes this on
-                x, seen = _of_pairs(look(x, position, None), image_index), True
-            x = layer(x, position, padding, keys, tokens, prompt.padding_mask, seen)
+        if shared and image_index is not None:
+            look = cast(
+                FusionLayer, self.layers[0]
+            ).look  # a cast: training may wrap layers, which passes this on
+            x = _of_pairs(look(x, position, None), image_index)
+
+        def fuse(pairs: slice) -> Tensor:
+            y, pad = x[pairs], None if padding is None else padding[pairs]
+            for number, layer in enumerate(self.layers):
+                seen = shared and number == 0
+                y = layer(y, position, pad, keys[pairs], tokens[pairs], prompt.padding_mask[pairs], seen)
+            return y
+
+        # One pair at a time, what lies between two layers stays in the cache.
+        apart = in_parts(x) and len(x) > 1
+        x = _one_by_one(fuse, x) if apart else fuse(slice(None))
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
         starts = [sum(h * w for h, w in sizes[:i]) for i in range(len(sizes))]
         return FusionOutput(
@@ -164,6 +176,14 @@ class FusionLayer(nn.Module):
             return self.dropout(self.self_attention(qk, qk, n, key_padding_mask=padding_mask))
 
         return x + attend(self.norm1(x)) if self.pre_norm else self.norm1(x + attend(x))
+
+
+def _one_by_one(function: Callable[[slice], Tensor], x: Tensor) -> Tensor:
+    """What `function` makes of each pair of x (B, HW, D), which it knows by its place."""
+    done = torch.empty_like(x, memory_format=torch.contiguous_format)  # of pairs that may share an image
+    for pair in range(len(x)):
+        done[pair : pair + 1] = function(slice(pair, pair + 1))
+    return done
 
 
 def _of_pairs(x: Tensor, image_index: Tensor) -> Tensor:
