@@ -14,7 +14,7 @@ from conceptseg.benchmark.clock import StageClock
 from conceptseg.benchmark.flops import count_flops, matrix_peak
 from conceptseg.benchmark.programs import STAGES
 from conceptseg.benchmark.report import markdown, save_report
-from conceptseg.benchmark.run import benchmark, compare
+from conceptseg.benchmark.run import Benchmark, Measured, benchmark, compare
 
 COINS = Path(cs.__file__).parent / "assets" / "coins.png"
 
@@ -103,3 +103,12 @@ def test_differences_are_told_in_shares_pixels_and_overlap():
             "mask_iou_mean": 0.5,
         }
     )
+
+
+def test_work_that_took_no_time_is_said_to_be_skipped():
+    stages = dict.fromkeys(STAGES, 1.0) | {"masks": 1e-6}
+    one = Measured(stages, {1: 8.0}, {"resident": 100.0})
+    work = dict.fromkeys(set(STAGES) - {"preprocess", "postprocess"}, 10**9)
+    result = Benchmark("m", "i", 64, 1, "cpu", "float32", 2, 1, {"conceptseg": one}, work, peak_flops=4e9)
+    lines = {line.split("|")[1].strip(): line for line in markdown(result, "").splitlines() if "|" in line}
+    assert lines["fusion"].endswith("| 1.00 | 25% |") and lines["masks"].endswith("| 1.00 | skipped |")
