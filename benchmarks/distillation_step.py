@@ -1,6 +1,7 @@
 """Time and memory of one distillation step with random weights, at the released size or a smaller one.
 
     python benchmarks/distillation_step.py --teacher sam3 --student sam3-repvit --stage 1 --images 1
+    python benchmarks/distillation_step.py --student sam3-repvit --stage 2 --images 1 --checkpoint
     python benchmarks/distillation_step.py --teacher nano --student nano-student --stage 2 --resolution 192
 
 Weights are random, so losses mean nothing; time and memory do not depend on them. Prints a Markdown table of
@@ -29,6 +30,7 @@ from conceptseg.models.detector import Detector
 from conceptseg.models.presets import PRESETS
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
 from conceptseg.train.recipe_file import read_recipe
+from conceptseg.train.recompute import forget_activations
 from conceptseg.train.schedule import build_optimiser
 
 HEADINGS = (
@@ -46,7 +48,14 @@ HEADINGS = (
 
 
 def measure(
-    teacher: str, student: str, stage: int, images: int, resolution: int, steps: int, device: str
+    teacher: str,
+    student: str,
+    stage: int,
+    images: int,
+    resolution: int,
+    steps: int,
+    device: str,
+    checkpoint: bool = False,
 ) -> list[str]:
     """One row of the table; `steps` are timed after one that is not."""
     recipe: DistilRecipe = read_recipe(DistilRecipe, f"distil-{stage}")
@@ -57,6 +66,8 @@ def measure(
     task = build_task(recipe, detector, made, config.preprocessing).to(device)
     if recipe.trainable:
         task.train_only(recipe.trainable)
+    if checkpoint:
+        forget_activations(task.detector)
     optimiser = build_optimiser(task, recipe.optimiser)
     data = DistilDataConfig(
         images=2 * -(-images // 2), questions=1, render_size=min(resolution, 512), workers=0
@@ -129,6 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--resolution", type=int, default=1008)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--checkpoint", action="store_true", help="as checkpoint_activations=true in a recipe"
+    )
     row = measure(**vars(parser.parse_args(arguments)))
     print("| " + " | ".join(HEADINGS) + " |")
     print("| --- |" + " ---: |" * (len(HEADINGS) - 1))

@@ -7,10 +7,12 @@ import pytest
 from benchmarks.distillation_step import HEADINGS, main
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-def test_a_row_is_printed_for_each_stage(stage: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("stage", "more"), [(1, []), (2, ["--checkpoint"])])
+def test_a_row_is_printed_for_each_stage(
+    stage: int, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["--teacher", "nano", "--student", "nano-student", "--resolution", "64", "--images", "1"]
-    main([*arguments, "--stage", str(stage), "--steps", "1"])
+    main([*arguments, "--stage", str(stage), "--steps", "1", *more])
     heading, _, row = capsys.readouterr().out.splitlines()
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert len(cells) == len(HEADINGS) == heading.count("|") - 1
