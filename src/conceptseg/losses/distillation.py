@@ -143,8 +143,8 @@ def distil_masks(student_logits: Tensor, teacher_logits: Tensor, weights: Tensor
     Returns:
         Divergence in nats per pixel, and 1 - dice of soft masks; weighted means over queries and pairs.
     """
-    (h, w), (tall, wide) = student_logits.shape[-2:], teacher_logits.shape[-2:]
-    size = (max(h, tall), max(w, wide))
+    (height, width), (tall, wide) = student_logits.shape[-2:], teacher_logits.shape[-2:]
+    size = (max(height, tall), max(width, wide))
     student, teacher = (_enlarged(x.float(), size) for x in (student_logits, teacher_logits.detach()))
     pixelwise = divergence(student, teacher).mean((-2, -1))  # (B, K)
     s, t = student.sigmoid().flatten(2), teacher.sigmoid().flatten(2)
