@@ -23,21 +23,21 @@ from typing import Any
 import numpy as np
 import torch
 
-import conceptseg as cs
-from conceptseg.benchmark.programs import Ours
-from conceptseg.benchmark.report import processor_name
-from conceptseg.benchmark.run import compare, take_turns
-from conceptseg.checkpoints.atomic_write import write_text
-from conceptseg.checkpoints.folder import save_model_folder
-from conceptseg.data.scene_batches import scene_vocabulary
-from conceptseg.export.onnx_export import export_onnx
-from conceptseg.hub import find_model
-from conceptseg.models.build import build_detector
-from conceptseg.models.config import ModelConfig, PreprocessingConfig
-from conceptseg.models.presets import PRESETS
-from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
-from conceptseg.runtime.onnx_detector import OnnxDetector
-from conceptseg.runtime.onnx_folder import GRAPHS
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import conceptseg as cs  # noqa: E402  # after the path, as below
+from benchmarks.distillation_step import build_teacher  # noqa: E402
+from conceptseg.benchmark.programs import Ours  # noqa: E402
+from conceptseg.benchmark.report import processor_name  # noqa: E402
+from conceptseg.benchmark.run import compare, take_turns  # noqa: E402
+from conceptseg.checkpoints.atomic_write import write_text  # noqa: E402
+from conceptseg.checkpoints.folder import save_model_folder  # noqa: E402
+from conceptseg.export.onnx_export import export_onnx  # noqa: E402
+from conceptseg.hub import find_model  # noqa: E402
+from conceptseg.models.presets import PRESETS  # noqa: E402
+from conceptseg.runtime.onnx_detector import OnnxDetector  # noqa: E402
+from conceptseg.runtime.onnx_folder import GRAPHS  # noqa: E402
 
 PHOTOGRAPH = Path(cs.__file__).parent / "assets" / "coins.png"
 PROGRAMS = (
@@ -76,12 +76,9 @@ def model_folder(model: str, scratch: Path) -> Path:
         return find_model(model)
     folder = scratch / "model"
     if not (folder / "config.json").is_file():
-        architecture = PRESETS[model]
-        words = train_tokenizer(scene_vocabulary(50), min(architecture.text.vocab_size, 1024))
-        tokenizer = Tokenizer(words, architecture.text.context_length)
         torch.manual_seed(0)
-        config = ModelConfig(architecture, PreprocessingConfig(1008))
-        save_model_folder(folder, build_detector(architecture).eval(), tokenizer, config)
+        made = build_teacher(model, resolution=1008)
+        save_model_folder(folder, made.detector("cpu"), made.tokenizer, made.config)
     return folder
 
 
