@@ -41,6 +41,27 @@ def test_a_value_that_is_no_number_is_not_hidden() -> None:
     assert attend_in_blocks(q, k, v)[0, 0, 0].isnan().all()
 
 
+@pytest.mark.parametrize("scale", [30.0, -30.0, 3000.0])
+def test_rows_whose_powers_leave_the_number_range_are_done_the_safe_way(scale: float) -> None:
+    q, k, v = inputs(torch.float32)
+    q[0, 1, 5:9] = 0
+    q[0, 1, 5:9, 0] = scale
+    k[0, 1, :, 0] = 20 + k[0, 1, :, 0].abs()  # one row in range, its neighbours far above or below it
+    read = attend_in_blocks(q, k, v, 500)
+    torch.testing.assert_close(read, F.scaled_dot_product_attention(q, k, v), atol=2e-4, rtol=1e-4)
+    biased = attend_in_blocks(q, k, v, 500, torch.full((2, 3, 37, 53), -200.0))
+    torch.testing.assert_close(biased, read, atol=2e-4, rtol=1e-4)
+
+
+def test_a_key_that_a_bias_closes_is_not_read() -> None:
+    q, k, v = inputs(torch.bfloat16)
+    bias = torch.zeros(2, 3, 37, 53, dtype=torch.bfloat16)
+    bias[..., 20:] = float("-inf")
+    read = attend_in_blocks(q, k, v, bias=bias)
+    expected = F.scaled_dot_product_attention(q, k[:, :, :20], v[:, :, :20])
+    torch.testing.assert_close(read, expected, atol=3e-2, rtol=2e-2)
+
+
 def test_half_precision_is_as_near_to_the_exact_answer_as_rounded_inputs_are() -> None:
     q, k, v = inputs(torch.bfloat16, 300, 300)
     exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())

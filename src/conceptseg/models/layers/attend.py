@@ -13,8 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LOG2_E = math.log2(math.e)
 BLOCK_BYTES = 2 * 2**20  # of attention weights at a time; 1 to 16 MiB measure almost alike
 FEWEST_WEIGHTS = 2**16  # per head, queries x keys; with fewer the fused kernel wins
+LARGEST_SUM = 2.0**100  # of a row's powers; within these bounds no power that counts left the number range
+SMALLEST_SUM = 2.0**-60
 
 
 def attend(
@@ -56,7 +59,12 @@ def _is_bias(mask: Tensor | None, q: Tensor, k: Tensor) -> bool:
 def attend_in_blocks(
     q: Tensor, k: Tensor, v: Tensor, block_bytes: int = BLOCK_BYTES, bias: Tensor | None = None
 ) -> Tensor:
-    """Attention, some heads and queries at a time, into buffers that are used again.
+    """Attention, some heads and queries at a time, into one buffer that is used again.
+
+    Softmax is taken without looking for the largest logit of a row first: bfloat16 has the range of float32,
+    so powers of two of the logits themselves are summed, and products divided by the sums. That is two
+    passes over the weights instead of four. A block with a row whose sum is out of bounds is done again the
+    safe way.
 
     Logits and weights are rounded to the inputs' type, which adds about as much error as rounding the inputs
     does. Has no gradient.
@@ -65,7 +73,7 @@ def attend_in_blocks(
         q: (B, heads, N, d).
         k: (B, heads, S, d).
         v: (B, heads, S, d).
-        block_bytes: of a buffer; there are two.
+        block_bytes: of the buffer.
         bias: (B, heads, N, S), added to the logits; None: nothing is.
 
     Returns:
@@ -76,24 +84,37 @@ def attend_in_blocks(
     q, k, v = (x.reshape(groups, x.shape[2], x.shape[3]) for x in (q, k, v))
     bias = None if bias is None else bias.reshape(groups, queries, keys)
     rows, together = _block(groups, queries, keys, block_bytes // q.element_size())
-    logits, weights = q.new_empty(2, together * rows * keys)
+    buffer = q.new_empty(together * rows * keys)
     read = v.new_empty(groups, queries, v.shape[-1])
     for group in range(0, groups, together):
         some = slice(group, group + together)
-        part_q = q[some] * width**-0.5
+        part_q = q[some] * (width**-0.5 * LOG2_E)
         part_k = k[some].transpose(1, 2).contiguous()  # (g, d, S)
         for row in range(0, queries, rows):
             part = part_q[:, row : row + rows]  # (g, r, d)
-            shape = (*part.shape[:2], keys)
-            count = math.prod(shape)
-            a, b = logits[:count].view(shape), weights[:count].view(shape)
-            if bias is None:
-                torch.bmm(part, part_k, out=a)
-            else:
-                torch.baddbmm(bias[some, row : row + rows], part, part_k, out=a)
-            torch.softmax(a, dim=-1, out=b)
-            read[some, row : row + rows] = torch.bmm(b, v[some])
+            part_bias = None if bias is None else bias[some, row : row + rows]
+            weights = buffer[: part.shape[0] * part.shape[1] * keys].view(*part.shape[:2], keys)
+            _log2_weights(part, part_k, part_bias, weights).exp2_()
+            sums = weights.sum(-1, keepdim=True)  # (g, r, 1)
+            if not _in_bounds(sums):
+                logits = _log2_weights(part, part_k, part_bias, weights)
+                weights.copy_(torch.softmax(logits.float() / LOG2_E, dim=-1))
+                sums = torch.ones_like(sums)
+            torch.div(torch.bmm(weights, v[some]), sums, out=read[some, row : row + rows])
     return read.view(batch, heads, queries, -1)
+
+
+def _log2_weights(q: Tensor, k: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
+    """Logits of (g, r, d) and (g, d, S) in powers of two; `q` is scaled for that already."""
+    if bias is None:
+        return torch.bmm(q, k, out=out)
+    return torch.baddbmm(bias, q, k, beta=LOG2_E, out=out)
+
+
+def _in_bounds(sums: Tensor) -> bool:
+    """Whether no power of a row was too large, nor its largest too small, to be a number with all digits."""
+    smallest, largest = torch.aminmax(sums)
+    return bool(smallest >= SMALLEST_SUM and largest <= LARGEST_SUM)  # not a number: neither
 
 
 def _block(groups: int, queries: int, keys: int, numbers: int) -> tuple[int, int]:
