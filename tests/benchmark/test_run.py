@@ -1,6 +1,7 @@
 """The whole command on tiny models; figures are not judged, only that they are there and agree."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,10 +106,20 @@ def test_differences_are_told_in_shares_pixels_and_overlap():
     )
 
 
-def test_work_that_took_no_time_is_said_to_be_skipped():
-    stages = dict.fromkeys(STAGES, 1.0) | {"masks": 1e-6}
+def test_pixels_that_are_not_decoded_are_not_counted(tiny_segmenter, monkeypatch):
+    ask, counts = tiny_segmenter.segment, []
+    for threshold in (0.0, 1.0):
+        monkeypatch.setattr(tiny_segmenter, "segment", partial(ask, threshold=threshold))
+        counts.append(count_flops(tiny_segmenter, COINS, "coin"))
+    everything, nothing = counts
+    assert nothing["masks"] < everything["masks"] / 2
+    assert nothing | {"masks": 0} == everything | {"masks": 0}
+
+
+def test_work_is_shown_with_its_share_of_the_peak():
+    stages = dict.fromkeys(STAGES, 1.0)
     one = Measured(stages, {1: 8.0}, {"resident": 100.0})
     work = dict.fromkeys(set(STAGES) - {"preprocess", "postprocess"}, 10**9)
     result = Benchmark("m", "i", 64, 1, "cpu", "float32", 2, 1, {"conceptseg": one}, work, peak_flops=4e9)
     lines = {line.split("|")[1].strip(): line for line in markdown(result, "").splitlines() if "|" in line}
-    assert lines["fusion"].endswith("| 1.00 | 25% |") and lines["masks"].endswith("| 1.00 | skipped |")
+    assert lines["fusion"].endswith("| 1.00 | 25% |")

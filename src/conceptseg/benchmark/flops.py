@@ -12,46 +12,39 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from conceptseg.images import load_image, model_input
-from conceptseg.models.prompts import join_prompts
 from conceptseg.segmenter import Segmenter
 
 SIDE = 1024  # of the square matrices that the peak is measured with
 
 
 def count_flops(segmenter: Segmenter, image: Path, phrase: str) -> dict[str, int]:
-    """Floating-point operations of one phrase on one image by stage, as torch counts them.
+    """Floating-point operations that answering one phrase on one image takes, by stage, as torch counts them.
 
-    Matrix products, convolutions and attention; a multiplication and an addition are two.
+    Matrix products, convolutions and attention; a multiplication and an addition are two. What is not done
+    is not counted: for a phrase that finds nothing no pixels are decoded.
     """
-    detector, device = segmenter.detector, segmenter.device
-    settings = segmenter.config.preprocessing
-    pixels = model_input(load_image(image).pixels, segmenter.resolution, settings.mean, settings.std)[None]
-    index = torch.zeros(1, dtype=torch.long, device=device)
+    detector = segmenter.detector
     # Attention is counted where it is done by plain products; fused forms differ from device to device.
-    with torch.no_grad(), segmenter.autocast(), sdpa_kernel(SDPBackend.MATH), _frozen(detector):
-        with FlopCounterMode(display=False) as vision:
-            features = detector.encode_images(pixels.to(device))
-        with FlopCounterMode(display=False) as text:
-            words = detector.encode_text(segmenter.tokenizer([phrase]).to(device))
-        with FlopCounterMode(display=False) as exemplar:
-            shown = detector.encode_exemplars(features, None, index)
-        with FlopCounterMode(display=False) as rest:
-            detector.detect(features, index, join_prompts(words, shown), with_masks=False)
-    parts = rest.get_flop_counts()
+    with (
+        torch.no_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+        _frozen(detector),
+        FlopCounterMode(display=False) as counter,
+    ):
+        segmenter.segment(image, text=phrase)
+    counts = counter.get_flop_counts()
 
-    def of(name: str) -> int:
-        return sum(sum(counts.values()) for key, counts in parts.items() if key.split(".")[-1:] == [name])
+    def of(*parts: nn.Module) -> int:
+        return sum(sum(counts.get(type(part).__name__, {}).values()) for part in parts)
 
-    fusion, decoder = of("FusionEncoder"), of("Decoder")
-    return {
-        "vision": vision.get_total_flops(),
-        "text": text.get_total_flops(),
-        "exemplar": exemplar.get_total_flops(),
-        "fusion": fusion,
-        "decoder": decoder,
-        "masks": rest.get_total_flops() - fusion - decoder,
+    stages = {
+        "vision": of(detector.vision_encoder, detector.neck),
+        "text": of(detector.text_encoder),
+        "exemplar": of(detector.exemplar_encoder),
+        "fusion": of(detector.fusion_encoder),
+        "decoder": of(detector.decoder),
     }
+    return stages | {"masks": counter.get_total_flops() - sum(stages.values())}
 
 
 @contextmanager
