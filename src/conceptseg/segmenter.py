@@ -419,7 +419,7 @@ class Segmenter:
             batch = pairs[start : start + PAIRS_AT_ONCE]
             image_index = torch.tensor([i for i, _ in batch], device=self.device)
             phrase_index = torch.tensor([k for _, k in batch], device=self.device)
-            prompt = join_prompts(_columns(words, phrase_index), _columns(shown, image_index))
+            prompt = join_prompts(words.of(phrase_index), shown.of(image_index))
             raw = question.reading.return_raw
             output = self.network.detect(features, image_index, prompt, with_masks=raw, with_pixels=raw)
             for pair, (i, k) in enumerate(batch):
@@ -474,10 +474,6 @@ class Segmenter:
         """The number type of this segmenter, for calls of the network that need `torch.no_grad` instead."""
         half = self.dtype != torch.float32
         return torch.autocast(self.device.type, self.dtype if half else None, enabled=half)
-
-
-def _columns(prompt: PromptTokens, index: Tensor) -> PromptTokens:
-    return PromptTokens(prompt.tokens[:, index], prompt.padding_mask[index])
 
 
 def _open_for_many(image: ImageInput, name: str) -> LoadedImage:

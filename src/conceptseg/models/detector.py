@@ -270,9 +270,8 @@ class Detector(nn.Module):
 
     def _decode(self, undecoded: UndecodedPixels, pairs: slice = slice(None)) -> Tensor:
         """Pixel features of some pairs, (B, D, h, w)."""
-        prompt = undecoded.prompt
         return self.mask_head.pixels(
             undecoded.image.of(undecoded.image_index[pairs]),
             undecoded.memory[:, pairs],
-            PromptTokens(prompt.tokens[:, pairs], prompt.padding_mask[pairs]),
+            undecoded.prompt.of(pairs),
         )

@@ -7,6 +7,7 @@ image is off in the released model.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -29,6 +30,17 @@ class FusionOutput:
     level_start_index: Tensor  # (levels,) long, first token of each level
     spatial_shapes: Tensor  # (levels, 2) long, height and width
     valid_ratios: Tensor  # (B, levels, 2), valid share of width and height; ones without padding
+
+    def of(self, pairs: slice) -> FusionOutput:
+        """The same of some pairs."""
+        return dataclasses.replace(
+            self,
+            memory=self.memory[:, pairs],
+            padding_mask=None if self.padding_mask is None else self.padding_mask[pairs],
+            positions=self.positions if self.positions.shape[1] == 1 else self.positions[:, pairs],
+            prompt=self.prompt.of(pairs),
+            valid_ratios=self.valid_ratios[pairs],
+        )
 
 
 class FusionEncoder(nn.Module):
@@ -97,8 +109,8 @@ class FusionEncoder(nn.Module):
                 y = layer(y, position, pad, keys[pairs], tokens[pairs], prompt.padding_mask[pairs], seen)
             return y
 
-        # One pair at a time, what lies between two layers stays in the cache.
-        apart = in_parts(x) and len(x) > 1
+        # One pair at a time, what lies between two layers of a large map stays in the cache.
+        apart = in_parts(x[:1]) and len(x) > 1
         x = _one_by_one(fuse, x) if apart else fuse(slice(None))
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
         starts = [sum(h * w for h, w in sizes[:i]) for i in range(len(sizes))]

@@ -27,6 +27,10 @@ class PromptTokens:
     tokens: Tensor  # (S, B, D)
     padding_mask: Tensor  # (B, S) bool, True = padding
 
+    def of(self, pairs: slice | Tensor) -> PromptTokens:
+        """Those of some pairs: a slice, or their numbers."""
+        return PromptTokens(self.tokens[:, pairs], self.padding_mask[pairs])
+
     def pooled(self) -> Tensor:
         """Mean over the tokens that are no padding, (B, D); zeros where all are."""
         valid = (~self.padding_mask).t()[..., None].to(self.tokens.dtype)  # (S, B, 1)
