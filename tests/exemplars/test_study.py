@@ -147,10 +147,10 @@ def test_a_straight_loss_is_smooth_and_a_jagged_one_is_not() -> None:
     assert math.isnan(roughness([1.0] * 20))
 
 
-def test_the_target_is_reached_at_the_first_look_that_has_it() -> None:
-    lines = [{"kind": "train", "step": 5, "box_f1": 1.0}]
-    lines += [
-        {"kind": "validation", "step": step, "box_f1": f1} for step, f1 in ((10, 0.2), (20, 0.5), (30, 0.4))
-    ]
-    assert steps_to(lines, "box_f1", 0.4) == 20
-    assert math.isnan(steps_to(lines, "box_f1", 0.6))
+def test_the_target_is_reached_when_the_mean_of_the_last_looks_has_it() -> None:
+    curve = [[10, 0.2], [20, 0.7], [30, 0.3], [40, 0.5], [50, 0.6]]
+    assert steps_to(curve, 0.39) == 30
+    assert steps_to(curve, 0.45) == 40
+    assert steps_to(curve, 0.7, looks=1) == 20
+    assert math.isnan(steps_to(curve, 0.6))
+    assert math.isnan(steps_to(curve[:2], 0.1))

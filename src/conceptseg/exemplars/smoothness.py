@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 WINDOW = 15  # logged steps of the moving mean that is the trend
+LOOKS = 3  # validations that a target has to be reached in, on average
 
 
 def roughness(losses: Sequence[float], window: int = WINDOW) -> float:
@@ -25,9 +25,18 @@ def roughness(losses: Sequence[float], window: int = WINDOW) -> float:
     return float(rest.var() / values.mean() ** 2)
 
 
-def steps_to(lines: Sequence[dict[str, Any]], name: str, target: float) -> float:
-    """The first logged step at which a validation value is at least the target; NaN if it never is."""
-    for line in lines:
-        if line.get("kind") == "validation" and line.get(name, -math.inf) >= target:
-            return float(line["step"])
+def steps_to(curve: Sequence[Sequence[float]], target: float, looks: int = LOOKS) -> float:
+    """The first step at which the mean of the last few values is at least the target; NaN if it never is.
+
+    A single value of a few dozen pictures goes up and down by a tenth of itself, and would reach the target
+    by chance.
+
+    Args:
+        curve: (step, value) in order.
+        target: of the mean.
+        looks: values that the mean is taken of.
+    """
+    for end in range(looks, len(curve) + 1):
+        if np.mean([value for _, value in curve[end - looks : end]]) >= target:
+            return float(curve[end - 1][0])
     return math.nan

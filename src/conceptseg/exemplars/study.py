@@ -34,7 +34,7 @@ from conceptseg.exemplars.gap_report import without_nan
 from conceptseg.exemplars.pool import PoolBatches, draw_pool
 from conceptseg.exemplars.shots import score_robustness, score_settings
 from conceptseg.exemplars.shown import images_of_scenes
-from conceptseg.exemplars.smoothness import roughness, steps_to
+from conceptseg.exemplars.smoothness import roughness
 from conceptseg.exemplars.study_recipe import Cell, StudyRecipe
 from conceptseg.hub import find_model
 from conceptseg.losses.alignment import CONTRASTIVE, DISTILLATION
@@ -171,7 +171,6 @@ def _run_cell(recipe: StudyRecipe, cell: Cell, run: Path, shared: _Shared) -> No
     batches = [data[step] for step in range(min(COSTED_STEPS, align.steps))]
     measured |= {
         "roughness": roughness(detection),
-        "steps_to_target": steps_to(lines, "box_f1", recipe.target_f1),
         "box_f1": [[line["step"], line["box_f1"]] for line in lines if line["kind"] == "validation"],
         "last_losses": {name: _last(lines, f"loss/{name}") for name in (CONTRASTIVE, DISTILLATION)},
         "training": training_costs(task, batches),
