@@ -103,7 +103,7 @@ def open_program(name: str, model: Path, scratch: Path) -> Ours:
         network = opened.segmenter.network
         assert isinstance(network, OnnxDetector)
         precision = "bf16" if name.endswith("bf16") else "f32"
-        network._sessions.update(
+        network.run_with(
             {graph: OpenVinoGraph(network.folder / f"{graph}.onnx", precision) for graph in GRAPHS}
         )
     opened.name = name

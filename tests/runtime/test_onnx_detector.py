@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import conceptseg as cs
+from conceptseg.errors import OptionError
+from conceptseg.runtime.onnx_detector import open_session
 from conceptseg.runtime.onnx_folder import is_onnx_folder, read_onnx_config
 
 BOX = [[10, 10, 40, 40]]
@@ -98,6 +100,28 @@ def test_the_official_api_runs_an_onnx_folder(exported, tiny_segmenter, picture)
     with pytest.raises(cs.PromptError, match="point prompts are not in exported models"):
         processor = cs.Sam3Processor(exported)
         processor.add_point_prompt([20, 20], True, processor.set_image(picture))
+
+
+def test_another_program_may_run_a_graph(exported, tiny_onnx_folder, picture):
+    class Noting:
+        def __init__(self, session):
+            self.session, self.calls = session, 0
+
+        def get_inputs(self):
+            return self.session.get_inputs()
+
+        def run(self, outputs, inputs):
+            self.calls += 1
+            return self.session.run(outputs, inputs)
+
+    segmenter = cs.load(tiny_onnx_folder)
+    other = Noting(open_session(tiny_onnx_folder / "detector.onnx"))
+    segmenter.network.run_with({"detector": other})
+    asked = segmenter.segment(picture, text="coin", threshold=0.05)
+    assert_same(asked, exported.segment(picture, text="coin", threshold=0.05))
+    assert other.calls == 1
+    with pytest.raises(OptionError, match="no graph 'decoder'; the graphs are vision, text"):
+        segmenter.network.run_with({"decoder": other})
 
 
 def test_what_an_exported_model_cannot_do_is_a_clear_error(exported, tiny_onnx_folder):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,9 +14,17 @@ from conceptseg.errors import CheckpointError, MissingDependencyError, OptionErr
 from conceptseg.models.detector import DetectorOutput, ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens
 from conceptseg.models.text.tokenizer import Tokenizer
-from conceptseg.runtime.onnx_folder import read_onnx_config
+from conceptseg.runtime.onnx_folder import GRAPHS, read_onnx_config
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class Graph(Protocol):
+    """What is asked of a session of ONNX Runtime, or of what stands in for one."""
+
+    def get_inputs(self) -> Sequence[Any]: ...  # each has a `name`
+
+    def run(self, outputs: None, inputs: dict[str, Any], /) -> Sequence[Any]: ...  # arrays by name -> arrays
 
 
 class OnnxDetector:
@@ -40,12 +48,28 @@ class OnnxDetector:
         self.folder = Path(folder)
         self.config, self.info = read_onnx_config(self.folder)
         self._providers = _providers(_import_onnxruntime(self.folder), str(device))
-        self._sessions: dict[str, Any] = {}
+        self._sessions: dict[str, Graph] = {}
         self._lock = threading.Lock()
 
     def tokenizer(self) -> Tokenizer:
         """The one that lies in the folder."""
         return Tokenizer.load(self.folder / "tokenizer.json", self.config.architecture.text.context_length)
+
+    def run_with(self, graphs: Mapping[str, Graph]) -> None:
+        """Have another program run some of the graphs, as OpenVINO does in `benchmarks/onnx_speed.py`.
+
+        Args:
+            graphs: "vision", "text", "exemplar", "detector": what is called in place of a session of ONNX
+                Runtime.
+
+        Raises:
+            OptionError: there is no such graph.
+        """
+        unknown = sorted(set(graphs) - set(GRAPHS))
+        if unknown:
+            raise OptionError(f"there is no graph {unknown[0]!r}; the graphs are {', '.join(GRAPHS)}")
+        with self._lock:
+            self._sessions.update(graphs)
 
     def check_options(self, dtype: str | torch.dtype, resolution: int | None) -> int:
         """Refuse what an exported network cannot be asked for; gives its resolution.
@@ -140,7 +164,7 @@ class OnnxDetector:
         arrays = {k: v.detach().cpu().contiguous().numpy() for k, v in inputs.items() if k in wanted}
         return [torch.from_numpy(array) for array in session.run(None, arrays)]
 
-    def _session(self, graph: str) -> Any:
+    def _session(self, graph: str) -> Graph:
         with self._lock:
             if graph not in self._sessions:
                 self._sessions[graph] = open_session(self.folder / f"{graph}.onnx", self._providers)
