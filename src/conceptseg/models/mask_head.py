@@ -44,8 +44,11 @@ class MaskHead(nn.Module):
         )
         height, width = levels[-1].shape[-2:]
         y = x.transpose(1, 2).unflatten(2, (height, width))  # the fused map takes the place of the last level
-        for skip, conv, norm in zip(levels[-2::-1], self.convs, self.norms, strict=False):
-            y = norm(conv(skip + F.interpolate(y, size=skip.shape[-2:], mode="nearest")))
+        skips = levels[-2::-1]  # the released model has a stage more than there are finer levels
+        for stage in range(min(len(skips), len(self.convs))):
+            skip = skips[stage]
+            y = self.convs[stage](skip + F.interpolate(y, size=skip.shape[-2:], mode="nearest"))
+            y = self.norms[stage](y)
             y = F.relu(y, inplace=in_parts(y))  # fresh memory for a map of this size takes longer than a ReLU
         return y
 
