@@ -113,3 +113,15 @@ def test_the_package_is_reached_from_the_top() -> None:
     assert cs.exemplars.measure_gap is measure_gap
     with pytest.raises(AttributeError, match="no attribute 'close_gap'"):
         cs.exemplars.close_gap  # noqa: B018  the access is what is tested
+
+
+def test_two_models_of_one_name_are_told_apart_by_their_encoders_or_else_their_fingerprints(
+    measured: Gap,
+) -> None:
+    name = measured.setup["model"]
+    other = dataclasses.replace(measured, setup={**measured.setup, "encoder": "adaptive"})
+    assert gap_table(measured, other)[0] == ["measured", f"{name} (roi)", f"{name} (adaptive)"]
+    other = dataclasses.replace(measured, setup={**measured.setup, "fingerprint": "0123456789abcdef"})
+    headings, _ = gap_table(measured, other)
+    assert headings[2] == f"{name} (0123456789abcdef)" and headings[1] != headings[2]
+    assert gap_table(measured, None)[0] == ["measured", name]

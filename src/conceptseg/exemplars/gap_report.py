@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,11 +80,17 @@ def gap_json(gap: Gap, against: Gap | None) -> str:
 def gap_table(gap: Gap, against: Gap | None) -> tuple[list[str], list[list[str]]]:
     """Headings and rows, for a person."""
     both = [gap] if against is None else [gap, against]
-    names = [it.setup["model"] for it in both]
-    if len(set(names)) < len(names):
-        names = [f"{it.setup['model']} ({it.setup['fingerprint'][:6]})" for it in both]
     rows = [[title, *(_shown(_read(it, where), style) for it in both)] for title, where, style in ROWS]
-    return ["measured", *names], rows
+    return ["measured", *_names(both)], rows
+
+
+def _names(gaps: Sequence[Gap]) -> list[str]:
+    """Names that differ: of models of the same name, with the encoder, or else the fingerprint."""
+    for more in (None, "encoder", "fingerprint"):
+        names = [it.setup["model"] + (f" ({it.setup[more][:16]})" if more else "") for it in gaps]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def _markdown(gap: Gap, against: Gap | None, drawn: bool) -> str:
@@ -110,8 +117,8 @@ def _draw(gaps: list[Gap], path: Path) -> None:
 
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     left, middle, right = (figure.add_subplot(1, 3, i + 1) for i in range(3))
-    for i, gap in enumerate(gaps):
-        name, s = gap.setup["model"], gap.figures["statistics"]
+    for i, (gap, name) in enumerate(zip(gaps, _names(gaps), strict=True)):
+        s = gap.figures["statistics"]
         left.scatter(s["image_mean"], s["token_mean"], 8, alpha=0.6, label=name)
         _bars(middle, i, len(gaps), name, {
             "own box": _read(gap, ("agreement", "centred", "cosine_own")),
