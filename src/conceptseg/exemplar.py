@@ -127,7 +127,8 @@ def model_fingerprint(detector: Detector) -> str:
     for name, parameter in sorted(detector.named_parameters()):
         if "presence" in name:
             continue
-        flat = parameter.detach().flatten()
+        plain = parameter.to_dense() if parameter.is_mkldnn else parameter  # see models/packing.py
+        flat = plain.detach().flatten()
         sample = flat[:: max(1, flat.numel() // 16)][:16].to(torch.bfloat16).float().cpu()
         digest.update(name.encode() + sample.numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -22,6 +22,7 @@ from conceptseg.exemplar import Exemplar, model_fingerprint
 from conceptseg.images import ImageInput, LoadedImage, load_image, model_input
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector, ImageFeatures
+from conceptseg.models.packing import can_pack, pack
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 from conceptseg.models.rounding import ROUNDED, is_rounded
 from conceptseg.models.text.tokenizer import Tokenizer
@@ -114,6 +115,8 @@ class Segmenter:
         self.resolution = choose_resolution(resolution, config.preprocessing.resolution, stride)
         self.fingerprint = model_fingerprint(detector)
         detector.to(self.device).eval()
+        if is_rounded(detector) and self.device.type == "cpu" and can_pack():
+            pack(detector)
 
     @property
     def detector(self) -> Detector:
