@@ -1,3 +1,6 @@
+import dataclasses
+
+import pytest
 import torch
 
 from conceptseg.dedupe import keep_distinct
@@ -40,3 +43,14 @@ def test_segment_drops_repeats_and_keeps_the_best(tiny_segmenter, picture):
         assert 1 <= len(distinct) <= len(whole)
         assert set(distinct.scores.tolist()) <= set(whole.scores.tolist())
         assert distinct.scores[0] == whole.scores[0]
+
+
+@pytest.mark.parametrize("mode", ["nms", "containment"])
+def test_the_models_config_says_what_happens_unless_told(tiny_segmenter, picture, monkeypatch, mode):
+    whole = tiny_segmenter.segment(picture, text="coin", threshold=0)
+    asked = tiny_segmenter.segment(picture, text="coin", threshold=0, dedupe=mode)
+    monkeypatch.setattr(tiny_segmenter, "config", dataclasses.replace(tiny_segmenter.config, dedupe=mode))
+    unasked = tiny_segmenter.segment(picture, text="coin", threshold=0)
+    assert unasked.scores.tolist() == asked.scores.tolist() != whole.scores.tolist()
+    refused = tiny_segmenter.segment(picture, text="coin", threshold=0, dedupe="none")
+    assert refused.scores.tolist() == whole.scores.tolist()

@@ -250,7 +250,7 @@ def test_asking_nothing_and_impossible_options_are_clear_errors(tiny_segmenter, 
             tiny_segmenter.segment(picture, **prompt)
     for options, message in (
         ({"presence": "maybe"}, "unknown presence 'maybe'; choose 'multiply', 'ignore', 'calibrated'"),
-        ({"dedupe": "magic"}, "unknown dedupe 'magic'; choose None, 'nms' or 'containment'"),
+        ({"dedupe": "magic"}, "unknown dedupe 'magic'; choose 'none', 'nms', 'containment'"),
         ({"max_instances": 0}, "max_instances must be None or a whole number of at least 1; got 0"),
         ({"max_instances": 2.5}, "max_instances"),
         ({"threshold": 1.5}, "threshold 1.5 is not a number from 0 to 1"),

@@ -35,10 +35,11 @@ class Model {
    * Find every object that a phrase, example boxes or both mean.
    *
    * tokenIds: one phrase, padded with zeros to the context length. boxes: [[cx, cy, w, h], ...] in 0..1.
-   * labels: 1 = like this, 0 = not like this. Gives what scores above the threshold, best first; masks are
-   * Uint8Arrays of maskSize = [height, width].
+   * labels: 1 = like this, 0 = not like this. dedupe: "none", "nms" or "containment"; what the model says, if
+   * not given. Gives what scores above the threshold, best first; masks are Uint8Arrays of
+   * maskSize = [height, width].
    */
-  async segment(levels, { tokenIds, boxes = [], labels = [], threshold = 0.5 }) {
+  async segment(levels, { tokenIds, boxes = [], labels = [], threshold = 0.5, dedupe = this.config.dedupe }) {
     const words = await this.sessions.text.run({ token_ids: this.#whole(tokenIds, [1, tokenIds.length]) });
     const shown = await this.#examples(levels, boxes, labels);
     const prompt = this.#join(words, shown);
@@ -47,7 +48,7 @@ class Model {
       image_index: this.#whole([0], [1]),
       ...prompt,
     });
-    return this.#read(output, threshold);
+    return this.#read(output, threshold, dedupe);
   }
 
   /** The graph wants at least one box: without any, a padded one, whose token is left out again by its mask. */
@@ -77,21 +78,24 @@ class Model {
     };
   }
 
-  #read(output, threshold) {
+  #read(output, threshold, dedupe) {
     const presence = sigmoid(output.presence_logits.data[0]);
     const scores = Array.from(output.class_logits.data, (logit) => sigmoid(logit) * presence);
-    const kept = scores.map((_, query) => query).filter((query) => scores[query] > threshold);
-    kept.sort((a, b) => scores[b] - scores[a]);
+    const found = scores.map((_, query) => query).filter((query) => scores[query] > threshold);
+    found.sort((a, b) => scores[b] - scores[a]);
     const [height, width] = output.mask_logits.dims.slice(2);
     const mask = (query) => {
       const logits = output.mask_logits.data.subarray(query * height * width, (query + 1) * height * width);
       return Uint8Array.from(logits, (logit) => (logit > 0 ? 1 : 0));
     };
+    const all = found.map(mask);
+    const distinct = keepDistinct(all, dedupe);
+    const kept = found.filter((_, place) => distinct[place]);
     return {
       presence,
       scores: kept.map((query) => scores[query]),
       boxes: kept.map((query) => Array.from(output.boxes_cxcywh.data.subarray(4 * query, 4 * query + 4))),
-      masks: kept.map(mask),
+      masks: all.filter((_, place) => distinct[place]),
       maskSize: [height, width],
     };
   }
@@ -107,6 +111,23 @@ class Model {
   #flags(values, shape) {
     return new this.ort.Tensor("bool", Uint8Array.from(values), shape);
   }
+}
+
+const TOO_MUCH = {
+  none: () => false,
+  nms: (shared, own, better) => shared / Math.max(own + better - shared, 1) > 0.5,
+  containment: (shared, own) => shared / Math.max(own, 1) > 0.8,
+};
+
+/** Which masks to keep, going from the best down: as `conceptseg/dedupe.py`. */
+function keepDistinct(masks, mode) {
+  const areas = masks.map((mask) => mask.reduce((sum, pixel) => sum + pixel, 0));
+  const shared = (a, b) => masks[a].reduce((sum, pixel, i) => sum + (pixel & masks[b][i]), 0);
+  const kept = [];
+  for (const place of masks.keys()) {
+    kept.push(!kept.some((keep, better) => keep && TOO_MUCH[mode](shared(place, better), areas[place], areas[better])));
+  }
+  return kept;
 }
 
 function sigmoid(x) {

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from conceptseg.errors import OptionError
 
-DedupeMode: TypeAlias = Literal["nms", "containment"]
-DEDUPE_MODES = ("nms", "containment")
+DedupeMode: TypeAlias = Literal["none", "nms", "containment"]
+DEDUPE_MODES = ("none", "nms", "containment")
 
 SAME_OBJECT_IOU = 0.5
 CONTAINED_SHARE = 0.8
@@ -21,7 +21,7 @@ CONTAINED_SHARE = 0.8
 
 def check_dedupe(mode: str | None) -> None:
     if mode is not None and mode not in DEDUPE_MODES:
-        raise OptionError(f"unknown dedupe {mode!r}; choose None, {' or '.join(map(repr, DEDUPE_MODES))}")
+        raise OptionError(f"unknown dedupe {mode!r}; choose {', '.join(map(repr, DEDUPE_MODES))}")
 
 
 def keep_distinct(mask_logits: Tensor, mode: str) -> Tensor:

@@ -34,7 +34,7 @@ class ReadingOptions:
 
     presence_mode: str
     calibration: PresenceCalibration
-    dedupe: str | None = None
+    dedupe: str = "none"
     max_instances: int | None = None
     return_raw: bool = False
 
@@ -44,6 +44,7 @@ def check_reading_options(
     default_presence: str,
     calibration: PresenceCalibration,
     dedupe: DedupeMode | None,
+    default_dedupe: str,
     max_instances: int | None,
     return_raw: bool,
 ) -> ReadingOptions:
@@ -62,7 +63,8 @@ def check_reading_options(
         raise OptionError(
             f"max_instances must be None or a whole number of at least 1; got {max_instances!r}"
         )
-    return ReadingOptions(mode, calibration, dedupe, max_instances, bool(return_raw))
+    distinct = default_dedupe if dedupe is None else dedupe
+    return ReadingOptions(mode, calibration, distinct, max_instances, bool(return_raw))
 
 
 def presence_probability(presence_logits: Tensor, mode: str, calibration: PresenceCalibration) -> Tensor:
@@ -114,7 +116,7 @@ def read_result(
     order = torch.argsort(scores, descending=True, stable=True)
     kept = order[scores[order] > threshold]  # query numbers, best first
     mask_logits = chosen_masks(output, pair, kept)  # (kept, h, w)
-    if options.dedupe is not None and len(kept) > 1:
+    if options.dedupe != "none" and len(kept) > 1:
         distinct = keep_distinct(mask_logits, options.dedupe)
         kept, mask_logits = kept[distinct], mask_logits[distinct.to(mask_logits.device)]
     kept, mask_logits = kept[: options.max_instances], mask_logits[: options.max_instances]

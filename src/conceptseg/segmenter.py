@@ -195,8 +195,8 @@ class Segmenter:
             threshold: keep scores strictly above this; a number in [0, 1], or one per phrase.
             presence: how the model's belief that the concept is there at all enters the scores: "multiply"
                 (official), "ignore", or "calibrated"; None: what the model's config says.
-            dedupe: None (official), "nms" (drop masks that overlap a better one by more than half), or
-                "containment" (drop masks that lie inside a better one).
+            dedupe: "none" (official), "nms" (drop masks that overlap a better one by more than half), or
+                "containment" (drop masks that lie inside a better one); None: what the model's config says.
             max_instances: keep at most this many, the best.
             return_raw: put every raw output into `Result.raw`.
 
@@ -361,6 +361,7 @@ class Segmenter:
                 self.config.presence_mode,
                 self.config.presence_calibration,
                 dedupe,
+                self.config.dedupe,
                 max_instances,
                 return_raw,
             ),

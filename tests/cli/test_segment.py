@@ -123,6 +123,15 @@ def test_presence_reaches_the_model(run: Run, photo: Path, tiny_model_folder: Pa
     assert best["multiply"] < best["ignore"]
 
 
+def test_repeats_are_dropped_when_asked(run: Run, photo: Path, tiny_model_folder: Path) -> None:
+    found = {}
+    for mode in ("none", "nms"):
+        asked = ("segment", photo, "--text", "coin", "--model", tiny_model_folder, "--dedupe", mode)
+        finished = run(*asked, "--threshold", "0", "--json")
+        found[mode] = json.loads(finished.out)["images"][0]["concepts"][0]["count"]
+    assert 1 <= found["nms"] < found["none"]
+
+
 def test_one_box_on_several_images_is_pointed_out(
     run: Run, photo: Path, tiny_model_folder: Path, tmp_path: Path
 ) -> None:

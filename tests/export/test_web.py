@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def ask_node(folder, segmenter, picture, scratch, threshold):
+def ask_node(folder, segmenter, picture, scratch, **options):
     settings = segmenter.config.preprocessing
     loaded = load_image(picture)
     pixels = model_input(loaded.pixels, segmenter.resolution, settings.mean, settings.std)
@@ -35,7 +35,7 @@ def ask_node(folder, segmenter, picture, scratch, threshold):
                 "tokenIds": segmenter.tokenizer([phrase])[0].tolist(),
                 "boxes": shown.to_model().boxes_cxcywh[0].tolist() if shown else [],
                 "labels": labels,
-                "threshold": threshold,
+                **options,
             }
         )
     request = {"pixels": "pixels.bin", "prompts": prompts}
@@ -66,3 +66,14 @@ def test_onnx_runtime_web_gives_the_masks_of_torch(tiny_onnx_folder, tiny_segmen
         theirs = np.array([[pixel == "1" for pixel in mask] for mask in answer["masks"]])
         assert answer["maskSize"] == list(masks.shape[1:])
         assert (theirs.reshape(masks.shape) != masks).mean() < 1e-3
+
+
+@pytest.mark.parametrize("mode", ["nms", "containment"])
+def test_onnx_runtime_web_drops_the_repeats_that_torch_drops(
+    tiny_onnx_folder, tiny_segmenter, picture, tmp_path, mode
+):
+    answers = ask_node(tiny_onnx_folder, tiny_segmenter, picture, tmp_path, threshold=0, dedupe=mode)
+    every = ask_node(tiny_onnx_folder, tiny_segmenter, picture, tmp_path, threshold=0)
+    ours = tiny_segmenter.segment(picture, text="coin", threshold=0, dedupe=mode)
+    assert len(answers[0]["scores"]) == len(ours) < len(every[0]["scores"])
+    np.testing.assert_allclose(answers[0]["scores"], ours.scores, atol=1e-4)

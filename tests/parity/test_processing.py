@@ -96,7 +96,7 @@ def raw() -> tuple[DetectorOutput, MaskHead]:
 def read_ours(raw: tuple[DetectorOutput, MaskHead], pair: int, threshold: float = THRESHOLD) -> Result:
     output, head = raw
     image = LoadedImage(np.zeros((*SIZES_HW[pair], 3), np.uint8), "image")
-    options = check_reading_options("multiply", "multiply", PresenceCalibration(), None, None, False)
+    options = check_reading_options("multiply", "multiply", PresenceCalibration(), None, "none", None, False)
     with torch.no_grad():
         return read_result(
             output,

@@ -59,7 +59,13 @@ class Ours:
         settings = segmenter.config.preprocessing
         index = torch.zeros(1, dtype=torch.long, device=self.device)
         options = check_reading_options(
-            None, segmenter.config.presence_mode, segmenter.config.presence_calibration, None, None, False
+            None,
+            segmenter.config.presence_mode,
+            segmenter.config.presence_calibration,
+            None,
+            segmenter.config.dedupe,
+            None,
+            False,
         )
         parts = (
             {"fusion": network.fusion_encoder, "decoder": network.decoder}

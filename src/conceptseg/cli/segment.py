@@ -32,6 +32,14 @@ class Presence(str, Enum):
     calibrated = "calibrated"
 
 
+class Dedupe(str, Enum):
+    """What repeats a better mask."""
+
+    none = "none"
+    nms = "nms"
+    containment = "containment"
+
+
 def register(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
@@ -77,6 +85,13 @@ def segment(
     presence: Annotated[
         Presence | None,
         typer.Option(help="How presence enters the scores; if not given, as the model's config says."),
+    ] = None,
+    dedupe: Annotated[
+        Dedupe | None,
+        typer.Option(
+            help="Drop masks that overlap a better one by more than half (nms) or lie inside a better one "
+            "(containment); if not given, as the model's config says."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where overlays and results.json go.")] = Path(
         "segmented"
@@ -132,6 +147,7 @@ def segment(
         **examples,
         threshold=threshold,
         presence=presence.value if presence else None,
+        dedupe=dedupe.value if dedupe else None,
     )
     if explain:
         _explain_all(segmenter, rows, examples)

@@ -155,7 +155,9 @@ class DistilJob:
         mode, calibration = theirs.presence_mode, theirs.presence_calibration
         if recipe.stage == 3:
             mode, calibration = "multiply", PresenceCalibration()
-        config = ModelConfig(config.architecture, config.preprocessing, calibration, mode, provenance)
+        config = ModelConfig(
+            config.architecture, config.preprocessing, calibration, mode, theirs.dedupe, provenance
+        )
         return detector, tokenizer, config
 
     def _task(self, detector: Detector, teacher: Teacher, config: ModelConfig) -> Task:

@@ -75,9 +75,7 @@ def make_student(
     given = config.preprocessing
     preprocessing = PreprocessingConfig(resolution or given.resolution, given.mean, given.std)
     check_resolution(preprocessing.resolution, architecture)
-    own = ModelConfig(
-        architecture, preprocessing, config.presence_calibration, config.presence_mode, provenance={}
-    )
+    own = dataclasses.replace(config, architecture=architecture, preprocessing=preprocessing, provenance={})
     return detector, tokenizer.with_context_length(architecture.text.context_length), own, fresh
 
 

@@ -338,6 +338,7 @@ class ModelConfig:
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     presence_calibration: PresenceCalibration = field(default_factory=PresenceCalibration)
     presence_mode: Literal["multiply", "ignore", "calibrated"] = "multiply"  # what `segment` does unless told
+    dedupe: Literal["none", "nms", "containment"] = "none"  # likewise; released models answer without
     provenance: dict[str, Any] = field(default_factory=dict)  # name, licence, recipe, figures
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from conceptseg.data.scene_batches import SceneDataConfig
+from conceptseg.dedupe import DedupeMode
 from conceptseg.errors import ConfigError
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
 from conceptseg.models.config import DetectorConfig, PreprocessingConfig, config_from_dict
@@ -51,6 +52,7 @@ class Recipe(RunConfig):
     data: SceneDataConfig = field(default_factory=SceneDataConfig)
     loss: DetectionLossConfig = field(default_factory=DetectionLossConfig)
     weights: LossWeights = field(default_factory=LossWeights)
+    dedupe: DedupeMode = "none"  # what the model that is saved does unless told: see `Segmenter.segment`
     validation_batches: int = 8  # of the last stage's size
     saved_mask_scale: float = 1.0  # multiplies the mask logits of the model that is saved; changes no mask
 

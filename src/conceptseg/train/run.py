@@ -114,7 +114,9 @@ def _start(recipe: Recipe) -> tuple[Detector, ModelConfig]:
         detector = build_detector(architecture)
         take_weights(detector, started, recipe.model.start_without)
         provenance["start"] = recipe.model.start
-    return detector, ModelConfig(architecture, recipe.preprocessing, provenance=provenance)
+    return detector, ModelConfig(
+        architecture, recipe.preprocessing, dedupe=recipe.dedupe, provenance=provenance
+    )
 
 
 def take_weights(detector: Detector, other: Detector, without: tuple[str, ...] = ()) -> list[str]:
