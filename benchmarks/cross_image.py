@@ -1,6 +1,6 @@
 """An example on one image, the objects on another: concept tokens against the canvas trick.
 
-    python benchmarks/cross_image.py --model nano --targets 40 --nuclei ../shared/data/nuclei
+    python benchmarks/cross_image.py --model nano --targets 40 --nuclei FOLDER
 
 Three ways to ask, each with 1, 3 and 5 examples, every example on another image:
 

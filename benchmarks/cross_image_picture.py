@@ -1,6 +1,6 @@
 """Two photographs each: an example box on the first, what the model finds with it on the second.
 
-    python -m benchmarks.cross_image_picture --nuclei ../shared/data/nuclei
+    python -m benchmarks.cross_image_picture --nuclei FOLDER
 
 The first searched images of `cross_image.py`, with its examples, so nothing is chosen by its result. Objects
 are labelled with their scores; the line under each pair says how many were found of how many there are, at a
