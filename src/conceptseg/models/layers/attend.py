@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOG2_E = math.log2(math.e)
-BLOCK_BYTES = 2 * 2**20  # of attention weights at a time; 1 to 16 MiB measure almost alike
+BLOCK_BYTES = (
+    2 * 2**20
+)  # of attention weights at a time, for each thread; half and twice measure almost alike
 FEWEST_WEIGHTS = 2**16  # per head, queries x keys; with fewer the fused kernel wins
 LARGEST_SUM = 2.0**100  # of a row's powers; within these bounds no power that counts left the number range
 SMALLEST_SUM = 2.0**-60
@@ -73,7 +75,7 @@ def attend_in_blocks(
         q: (B, heads, N, d).
         k: (B, heads, S, d).
         v: (B, heads, S, d).
-        block_bytes: of the buffer.
+        block_bytes: of the buffer, for each thread that works on a block.
         bias: (B, heads, N, S), added to the logits; None: nothing is.
 
     Returns:
@@ -83,7 +85,7 @@ def attend_in_blocks(
     keys, groups = k.shape[2], batch * heads
     q, k, v = (x.reshape(groups, x.shape[2], x.shape[3]) for x in (q, k, v))
     bias = None if bias is None else bias.reshape(groups, queries, keys)
-    rows, together = _block(groups, queries, keys, block_bytes // q.element_size())
+    rows, together = _block(groups, queries, keys, block_bytes // q.element_size(), torch.get_num_threads())
     buffer = q.new_empty(together * rows * keys)
     read = v.new_empty(groups, queries, v.shape[-1])
     for group in range(0, groups, together):
@@ -117,8 +119,11 @@ def _in_bounds(sums: Tensor) -> bool:
     return bool(smallest >= SMALLEST_SUM and largest <= LARGEST_SUM)  # not a number: neither
 
 
-def _block(groups: int, queries: int, keys: int, numbers: int) -> tuple[int, int]:
-    """Queries and heads of a block of at most so many attention weights (one row at least)."""
+def _block(groups: int, queries: int, keys: int, numbers: int, threads: int) -> tuple[int, int]:
+    """Queries and heads of a block of at most so many attention weights for each thread (one row at least).
+
+    Threads share a block out among them: if it had the size of one thread's, each would have too little.
+    """
     rows = min(queries, max(1, numbers // keys))
     rows = math.ceil(queries / math.ceil(queries / rows))  # blocks of equal size
-    return rows, min(groups, max(1, numbers // (rows * keys)))
+    return rows, min(groups, max(1, threads * numbers // (rows * keys)))
