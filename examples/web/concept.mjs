@@ -39,7 +39,7 @@ class Model {
    * not given. Gives what scores above the threshold, best first; masks are Uint8Arrays of
    * maskSize = [height, width].
    */
-  async segment(levels, { tokenIds, boxes = [], labels = [], threshold = 0.5, dedupe = this.config.dedupe }) {
+  async segment(levels, { tokenIds, boxes = [], labels = [], threshold = 0.5, dedupe = this.config.dedupe ?? "none" }) {
     const words = await this.sessions.text.run({ token_ids: this.#whole(tokenIds, [1, tokenIds.length]) });
     const shown = await this.#examples(levels, boxes, labels);
     const prompt = this.#join(words, shown);
@@ -121,6 +121,7 @@ const TOO_MUCH = {
 
 /** Which masks to keep, going from the best down: as `conceptseg/dedupe.py`. */
 function keepDistinct(masks, mode) {
+  if (!(mode in TOO_MUCH)) throw new Error(`unknown dedupe "${mode}"; choose ${Object.keys(TOO_MUCH).join(", ")}`);
   const areas = masks.map((mask) => mask.reduce((sum, pixel) => sum + pixel, 0));
   const shared = (a, b) => masks[a].reduce((sum, pixel, i) => sum + (pixel & masks[b][i]), 0);
   const kept = [];

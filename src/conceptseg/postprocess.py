@@ -19,7 +19,7 @@ from conceptseg.dedupe import DedupeMode, check_dedupe, keep_distinct
 from conceptseg.errors import OptionError
 from conceptseg.images import LoadedImage, masks_at_image_size
 from conceptseg.models.boxes import cxcywh_to_xyxy
-from conceptseg.models.config import PresenceCalibration
+from conceptseg.models.config import ModelConfig, PresenceCalibration
 from conceptseg.models.detector import DetectorOutput
 from conceptseg.prompts import BoxPrompt
 from conceptseg.result import Result
@@ -40,20 +40,18 @@ class ReadingOptions:
 
 
 def check_reading_options(
-    presence: PresenceMode | None,
-    default_presence: str,
-    calibration: PresenceCalibration,
-    dedupe: DedupeMode | None,
-    default_dedupe: str,
-    max_instances: int | None,
-    return_raw: bool,
+    config: ModelConfig,
+    presence: PresenceMode | None = None,
+    dedupe: DedupeMode | None = None,
+    max_instances: int | None = None,
+    return_raw: bool = False,
 ) -> ReadingOptions:
-    """Check what a caller of `segment` asked for.
+    """Check what a caller of `segment` asked for; what is None is as the model's config says.
 
     Raises:
         OptionError: an unknown choice, or a maximum below 1.
     """
-    mode = default_presence if presence is None else presence
+    mode = config.presence_mode if presence is None else presence
     if mode not in PRESENCE_MODES:
         raise OptionError(f"unknown presence {mode!r}; choose {', '.join(map(repr, PRESENCE_MODES))}")
     check_dedupe(dedupe)
@@ -63,8 +61,8 @@ def check_reading_options(
         raise OptionError(
             f"max_instances must be None or a whole number of at least 1; got {max_instances!r}"
         )
-    distinct = default_dedupe if dedupe is None else dedupe
-    return ReadingOptions(mode, calibration, distinct, max_instances, bool(return_raw))
+    distinct = config.dedupe if dedupe is None else dedupe
+    return ReadingOptions(mode, config.presence_calibration, distinct, max_instances, bool(return_raw))
 
 
 def presence_probability(presence_logits: Tensor, mode: str, calibration: PresenceCalibration) -> Tensor:

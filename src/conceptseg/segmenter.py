@@ -356,15 +356,7 @@ class Segmenter:
             several=text is not None and not isinstance(text, str),
             thresholds=check_thresholds(threshold, len(phrases)),
             exemplar=exemplar,
-            reading=check_reading_options(
-                presence,
-                self.config.presence_mode,
-                self.config.presence_calibration,
-                dedupe,
-                self.config.dedupe,
-                max_instances,
-                return_raw,
-            ),
+            reading=check_reading_options(self.config, presence, dedupe, max_instances, return_raw),
         )
 
     def _answer_many(

@@ -137,17 +137,19 @@ def test_what_would_come_back_otherwise_is_refused(
         convert(open_checkpoint(tmp_path / "own"), tmp_path / "to", to)  # type: ignore[arg-type]
 
 
-def test_a_way_to_read_presence_that_other_programs_do_not_have_is_said_to_be_left_out(
+def test_ways_to_read_answers_that_other_programs_do_not_have_are_said_to_be_left_out(
     tmp_path: Path,
 ) -> None:
     write_tokenizer(tmp_path)
     torch.save(official_state(), tmp_path / "sam3.pt")
     convert(open_checkpoint(tmp_path / "sam3.pt"), tmp_path / "own")
-    config = dataclasses.replace(read_config(tmp_path / "own" / "config.json"), presence_mode="ignore")
+    config = dataclasses.replace(
+        read_config(tmp_path / "own" / "config.json"), presence_mode="ignore", dedupe="nms"
+    )
     write_config(tmp_path / "own" / "config.json", config)
     for to in ("hf", "official"):
         done = convert(open_checkpoint(tmp_path / "own"), tmp_path / to, to)  # type: ignore[arg-type]
-        assert "presence_mode 'ignore'" in done.lost
+        assert "presence_mode 'ignore'" in done.lost and "dedupe 'nms'" in done.lost
 
 
 def test_an_unknown_format_is_an_error(tmp_path: Path, tiny_model_folder: Path) -> None:

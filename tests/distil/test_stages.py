@@ -133,13 +133,16 @@ def test_the_teachers_calibration_goes_with_its_logits_until_labels_teach_others
     from conceptseg.checkpoints.folder import save_model_folder
 
     calibration = PresenceCalibration(2.0, 3.0)
-    teacher = make_segmenter(presence_mode="calibrated", presence_calibration=calibration)  # type: ignore[operator]
+    teacher = make_segmenter(  # type: ignore[operator]
+        presence_mode="calibrated", presence_calibration=calibration, dedupe="nms"
+    )
     save_model_folder(tmp_path / "teacher", teacher.detector, teacher.tokenizer, teacher.config)
     for stage, mode, scale in ((1, "calibrated", 2.0), (2, "calibrated", 2.0), (3, "multiply", 1.0)):
         student = "nano-student" if stage == 1 else student_folder
         recipe = tiny_recipe(stage, tmp_path / "teacher", student, steps=1, validation_batches=0)
         config = cs.load(distil(recipe, tmp_path / str(stage))).config
         assert (config.presence_mode, config.presence_calibration.scale) == (mode, scale)
+        assert config.dedupe == ("nms" if stage == 1 else "none")  # later a student has its own
 
 
 def test_a_shorter_encoder_may_begin_with_the_teachers_weights(

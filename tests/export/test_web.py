@@ -77,3 +77,17 @@ def test_onnx_runtime_web_drops_the_repeats_that_torch_drops(
     ours = tiny_segmenter.segment(picture, text="coin", threshold=0, dedupe=mode)
     assert len(answers[0]["scores"]) == len(ours) < len(every[0]["scores"])
     np.testing.assert_allclose(answers[0]["scores"], ours.scores, atol=1e-4)
+
+
+def test_the_web_example_takes_folders_that_say_nothing_of_repeats_and_refuses_unknown_ways(
+    tiny_onnx_folder, tiny_segmenter, picture, tmp_path
+):
+    former = shutil.copytree(tiny_onnx_folder, tmp_path / "former")
+    config = json.loads((former / "config.json").read_text())
+    del config["dedupe"]
+    (former / "config.json").write_text(json.dumps(config))
+    answers = ask_node(former, tiny_segmenter, picture, tmp_path, threshold=0)
+    ours = tiny_segmenter.segment(picture, text="coin", threshold=0)
+    assert len(answers[0]["scores"]) == len(ours) > 1
+    with pytest.raises(AssertionError, match='unknown dedupe "often"; choose none, nms, containment'):
+        ask_node(former, tiny_segmenter, picture, tmp_path, threshold=0, dedupe="often")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from conceptseg.images import LoadedImage, load_image, model_input
 from conceptseg.models.boxes import cxcywh_to_xyxy
-from conceptseg.models.config import PresenceCalibration
+from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import DetectorOutput
 from conceptseg.models.mask_head import MaskHead
 from conceptseg.postprocess import check_reading_options, read_result
@@ -96,7 +96,7 @@ def raw() -> tuple[DetectorOutput, MaskHead]:
 def read_ours(raw: tuple[DetectorOutput, MaskHead], pair: int, threshold: float = THRESHOLD) -> Result:
     output, head = raw
     image = LoadedImage(np.zeros((*SIZES_HW[pair], 3), np.uint8), "image")
-    options = check_reading_options("multiply", "multiply", PresenceCalibration(), None, "none", None, False)
+    options = check_reading_options(ModelConfig())
     with torch.no_grad():
         return read_result(
             output,

@@ -35,10 +35,11 @@ def test_the_run_folder_is_named_after_the_recipe_unless_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    changes = {"data": ONE_STEP, "validation_batches": 0}
+    changes = {"data": ONE_STEP, "validation_batches": 0, "dedupe": "nms"}
     model = train_recipe(write_recipe(tmp_path / "any.yaml", **changes))
     assert model == Path("runs/tiny/model")
-    assert load_model_folder(tmp_path / model)
+    _, _, config = load_model_folder(tmp_path / model)
+    assert config.dedupe == "nms"
 
 
 def test_a_second_run_does_not_overwrite_the_first(train: Train) -> None:

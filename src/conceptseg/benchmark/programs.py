@@ -58,15 +58,7 @@ class Ours:
         network = segmenter.network
         settings = segmenter.config.preprocessing
         index = torch.zeros(1, dtype=torch.long, device=self.device)
-        options = check_reading_options(
-            None,
-            segmenter.config.presence_mode,
-            segmenter.config.presence_calibration,
-            None,
-            segmenter.config.dedupe,
-            None,
-            False,
-        )
+        options = check_reading_options(segmenter.config)
         parts = (
             {"fusion": network.fusion_encoder, "decoder": network.decoder}
             if isinstance(network, Detector)

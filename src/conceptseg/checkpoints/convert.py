@@ -94,6 +94,8 @@ def convert(checkpoint: Checkpoint, folder: Path, to: Format = "own") -> Convers
     lost = list(done.lost)
     if to != "own" and checkpoint.config.presence_mode != "multiply":
         lost.append(f"presence_mode {checkpoint.config.presence_mode!r}")
+    if to != "own" and checkpoint.config.dedupe != "none":
+        lost.append(f"dedupe {checkpoint.config.dedupe!r}")
     return Conversion([*done.files, folder / "tokenizer.json"], lost)
 
 

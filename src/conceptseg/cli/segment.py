@@ -33,7 +33,7 @@ class Presence(str, Enum):
 
 
 class Dedupe(str, Enum):
-    """What repeats a better mask."""
+    """Which repeated masks are dropped."""
 
     none = "none"
     nms = "nms"

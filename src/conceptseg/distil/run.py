@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -155,8 +156,8 @@ class DistilJob:
         mode, calibration = theirs.presence_mode, theirs.presence_calibration
         if recipe.stage == 3:
             mode, calibration = "multiply", PresenceCalibration()
-        config = ModelConfig(
-            config.architecture, config.preprocessing, calibration, mode, theirs.dedupe, provenance
+        config = dataclasses.replace(
+            config, presence_calibration=calibration, presence_mode=mode, provenance=provenance
         )
         return detector, tokenizer, config
 

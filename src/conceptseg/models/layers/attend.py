@@ -14,9 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOG2_E = math.log2(math.e)
-BLOCK_BYTES = (
-    2 * 2**20
-)  # of attention weights at a time, for each thread; half and twice measure almost alike
+BLOCK_BYTES = 2 * 2**20  # of attention weights at a time and thread; half and twice measure almost alike
 FEWEST_WEIGHTS = 2**16  # per head, queries x keys; with fewer the fused kernel wins
 LARGEST_SUM = 2.0**100  # of a row's powers; within these bounds no power that counts left the number range
 SMALLEST_SUM = 2.0**-60
