@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from conceptseg.models.layers import attend as module
-from conceptseg.models.layers.attend import attend, attend_in_blocks
+from conceptseg.models.layers.attend import attend, attend_in_blocks, attend_in_parts
 
 
 def inputs(dtype: torch.dtype, queries: int = 37, keys: int = 53) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,21 +70,54 @@ def test_half_precision_is_as_near_to_the_exact_answer_as_rounded_inputs_are() -
     assert error < 2**-7
 
 
+@pytest.mark.parametrize("together", [1, 2, 3])
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_in_parts_has_the_gradients_of_the_fused_kernel(
+    together: int, biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(module, "BLOCK_BYTES", together * 3 * 37 * 53 * 4)
+    q, k, v = (x.repeat(2, 1, 1, 1)[:3].requires_grad_() for x in inputs(torch.float32))
+    bias = (torch.randn(3, 3, 37, 53) * 3).requires_grad_() if biased else None
+    wanted = [q, k, v] if bias is None else [q, k, v, bias]
+    weight = torch.randn(3, 3, 37, 8)
+    read, expected = attend_in_parts(q, k, v, bias), F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    torch.testing.assert_close(read, expected, atol=1e-6, rtol=1e-5)
+    gradients = torch.autograd.grad((read * weight).sum(), wanted)
+    for gradient, exact in zip(
+        gradients, torch.autograd.grad((expected * weight).sum(), wanted), strict=True
+    ):
+        torch.testing.assert_close(gradient, exact, atol=1e-6, rtol=1e-4)
+
+
 def test_large_half_precision_attention_on_a_cpu_goes_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    honest = module.attend_in_blocks
+    trained: list[int] = []
+    honest, with_gradient = module.attend_in_blocks, module.attend_in_parts
 
     def note(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         seen.append(q.shape[-2])
         return honest(q, k, v, bias=bias)
 
+    def note_trained(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        trained.append(q.shape[-2])
+        return with_gradient(q, k, v, bias=bias)
+
     monkeypatch.setattr(module, "attend_in_blocks", note)
+    monkeypatch.setattr(module, "attend_in_parts", note_trained)
     half, small, full = (
         inputs(torch.bfloat16, 300, 300),
         inputs(torch.bfloat16),
         inputs(torch.float32, 300, 300),
     )
     attend(*half)
+    assert not trained
+    with sdpa_kernel(SDPBackend.MATH):
+        attend(*half)
+        attend(*small)
+        attend(*full)
+        attend(*half, dropout=0.1)
+    assert trained == [300, 300]
     assert not seen  # gradients are wanted
     with torch.no_grad():
         attend(*small)
@@ -94,6 +128,7 @@ def test_large_half_precision_attention_on_a_cpu_goes_in_blocks(monkeypatch: pyt
         attend(*half)
         attend(*half, mask=torch.zeros(2, 3, 300, 300, dtype=torch.bfloat16))
     assert seen == [300, 300]
+    assert trained == [300, 300]
 
 
 def test_gradients_flow_where_they_are_wanted() -> None:

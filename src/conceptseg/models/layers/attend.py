@@ -36,24 +36,63 @@ def attend(
     Returns:
         (B, heads, N, d).
     """
-    if not dropout and not causal and _in_blocks(q, k) and _is_bias(mask, q, k):
-        return attend_in_blocks(q, k, v, bias=mask)
+    if not dropout and not causal and _large_on_cpu(q, k) and _is_bias(mask, q, k):
+        if torch.is_grad_enabled():
+            if not _fused_allowed():
+                return attend_in_parts(q, k, v, bias=mask)
+        elif q.dtype == torch.bfloat16:
+            return attend_in_blocks(q, k, v, bias=mask)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
 
 
-def _in_blocks(q: Tensor, k: Tensor) -> bool:
+def _large_on_cpu(q: Tensor, k: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()  # first: while exporting, a size has no number yet
-        and not torch.is_grad_enabled()
         and q.device.type == "cpu"
-        and q.dtype == torch.bfloat16
         and q.shape[-2] * k.shape[-2] >= FEWEST_WEIGHTS
     )
+
+
+def _fused_allowed() -> bool:
+    """Within `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)` it is not."""
+    allowed: bool = torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
+    return allowed  # on CPUs, too, despite the name
 
 
 def _is_bias(mask: Tensor | None, q: Tensor, k: Tensor) -> bool:
     """Whether there is nothing to add to the logits, or one number for each."""
     return mask is None or (mask.dtype == q.dtype and mask.shape == (*q.shape[:-1], k.shape[-2]))
+
+
+def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Attention with a gradient, a few members of the batch at a time so that weights stay in the cache.
+
+    For where torch's fused kernel is not allowed, because the weights are kept for the backward pass. Forward
+    and backward of 400 x 400 (20 x 4 heads of 32, bfloat16) take 43 ms of a core, where torch's plain kernel
+    takes 104 and its fused one 91; of 784 x 784 167, 492 and 253.
+
+    Args:
+        q: (B, heads, N, d).
+        k: (B, heads, S, d).
+        v: (B, heads, S, d).
+        bias: (B, heads, N, S), added to the logits; None: nothing is.
+
+    Returns:
+        (B, heads, N, d).
+    """
+    numbers = q.shape[1] * q.shape[2] * k.shape[2]
+    together = max(1, torch.get_num_threads() * BLOCK_BYTES // (numbers * q.element_size()))
+    read = []
+    for start in range(0, len(q), together):
+        some = slice(start, start + together)
+        read.append(_attend_plainly(q[some], k[some], v[some], None if bias is None else bias[some]))
+    return torch.cat(read)
+
+
+def _attend_plainly(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (b, heads, N, S)
+    logits = logits if bias is None else logits + bias
+    return logits.softmax(dim=-1) @ v
 
 
 def attend_in_blocks(
