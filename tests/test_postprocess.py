@@ -1,3 +1,4 @@
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.config import PresenceCalibration
-from conceptseg.postprocess import detection_scores, presence_probability
+from conceptseg.postprocess import cut_masks, detection_scores, presence_probability
 
 
 def test_scores_worked_by_hand():
@@ -49,3 +50,25 @@ def test_postprocessing_equals_that_of_transformers_but_for_the_order_of_sigmoid
         descending=True
     )
     assert np.array_equal(ours.masks, (resized.sigmoid() > 0.5)[kept][: len(ours)].numpy())
+
+
+def test_masks_end_at_the_margin_around_their_boxes():
+    masks = np.ones((4, 20, 30), bool)
+    boxes = np.array([[10, 5, 20, 15], [-3, 2, 7, 40], [12.4, 9.6, 12.4, 9.6], [-9, -9, -2, -2]], np.float32)
+    cut_masks(masks, boxes, 0.2)
+    expected = np.zeros_like(masks)
+    expected[0, 3:17, 8:22] = True  # 2 pixels on every side
+    expected[1, :, :9] = True  # 2 to the right; it goes over the edges everywhere else
+    np.testing.assert_array_equal(masks, expected)  # no side, and beside the image: nothing
+
+
+def test_the_models_config_says_how_far_masks_go(tiny_segmenter, picture, monkeypatch):
+    whole = tiny_segmenter.segment(picture, text="coin", threshold=0)
+    config = dataclasses.replace(tiny_segmenter.config, mask_margin=0.1)
+    monkeypatch.setattr(tiny_segmenter, "config", config)
+    cut = tiny_segmenter.segment(picture, text="coin", threshold=0)
+    np.testing.assert_array_equal(cut.boxes, whole.boxes)
+    assert whole.masks.sum() > cut.masks.sum() > 0
+    expected = whole.masks.copy()
+    cut_masks(expected, whole.boxes, 0.1)
+    np.testing.assert_array_equal(cut.masks, expected)

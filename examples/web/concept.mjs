@@ -91,13 +91,11 @@ class Model {
     const all = found.map(mask);
     const distinct = keepDistinct(all, dedupe);
     const kept = found.filter((_, place) => distinct[place]);
-    return {
-      presence,
-      scores: kept.map((query) => scores[query]),
-      boxes: kept.map((query) => Array.from(output.boxes_cxcywh.data.subarray(4 * query, 4 * query + 4))),
-      masks: all.filter((_, place) => distinct[place]),
-      maskSize: [height, width],
-    };
+    const boxes = kept.map((query) => Array.from(output.boxes_cxcywh.data.subarray(4 * query, 4 * query + 4)));
+    const masks = all.filter((_, place) => distinct[place]);
+    const margin = this.config.mask_margin ?? null;
+    if (margin !== null) masks.forEach((mask, place) => cutMask(mask, height, width, boxes[place], margin));
+    return { presence, scores: kept.map((query) => scores[query]), boxes, masks, maskSize: [height, width] };
   }
 
   #floats(values, shape) {
@@ -129,6 +127,15 @@ function keepDistinct(masks, mode) {
     kept.push(!kept.some((keep, better) => keep && TOO_MUCH[mode](shared(place, better), areas[place], areas[better])));
   }
   return kept;
+}
+
+/** Clear what lies far outside its box, for models whose config says so: as `conceptseg/postprocess.py`. */
+function cutMask(mask, height, width, [cx, cy, w, h], margin) {
+  const far = (x, centre, side) => Math.abs(x - centre) > (0.5 + margin) * side;
+  for (let i = 0; i < mask.length; i++) {
+    const [x, y] = [((i % width) + 0.5) / width, (Math.floor(i / width) + 0.5) / height];
+    if (far(x, cx, w) || far(y, cy, h)) mask[i] = 0;
+  }
 }
 
 function sigmoid(x) {

@@ -1,8 +1,8 @@
 """Raw outputs -> one `Result`: score, keep, sort, drop repeats, bring masks to the size of the image.
 
 As in the official code, a detection is kept when sigmoid(class) x sigmoid(presence) > threshold, strictly,
-and masks are resized as logits. Departures: results are sorted by score, and presence can be ignored or
-calibrated.
+and masks are resized as logits. Departures: results are sorted by score, presence can be ignored or
+calibrated, and a model's config can ask for repeats to be dropped and for masks to end near their boxes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -37,6 +39,7 @@ class ReadingOptions:
     dedupe: str = "none"
     max_instances: int | None = None
     return_raw: bool = False
+    mask_margin: float | None = None
 
 
 def check_reading_options(
@@ -62,7 +65,9 @@ def check_reading_options(
             f"max_instances must be None or a whole number of at least 1; got {max_instances!r}"
         )
     distinct = config.dedupe if dedupe is None else dedupe
-    return ReadingOptions(mode, config.presence_calibration, distinct, max_instances, bool(return_raw))
+    return ReadingOptions(
+        mode, config.presence_calibration, distinct, max_instances, bool(return_raw), config.mask_margin
+    )
 
 
 def presence_probability(presence_logits: Tensor, mode: str, calibration: PresenceCalibration) -> Tensor:
@@ -119,12 +124,16 @@ def read_result(
         kept, mask_logits = kept[distinct], mask_logits[distinct.to(mask_logits.device)]
     kept, mask_logits = kept[: options.max_instances], mask_logits[: options.max_instances]
 
-    boxes = cxcywh_to_xyxy(output.boxes_cxcywh[-1, :, pair].float().cpu()[kept])
+    boxes = cxcywh_to_xyxy(output.boxes_cxcywh[-1, :, pair].float().cpu()[kept])  # (kept, 4) in [0, 1]
+    boxes_px = (boxes * torch.tensor([width, height, width, height])).numpy()
+    masks = masks_at_image_size(mask_logits, (height, width))
+    if options.mask_margin is not None:
+        cut_masks(masks, boxes_px, options.mask_margin)
     return Result(
         phrase=phrase,
         image_size=(height, width),
-        masks=masks_at_image_size(mask_logits, (height, width)),
-        boxes=(boxes * torch.tensor([width, height, width, height])).numpy(),
+        masks=masks,
+        boxes=boxes_px,
         scores=scores[kept].numpy(),
         class_scores=class_logits[kept].sigmoid().numpy(),
         presence=float(presence_probability(presence_logit, options.presence_mode, options.calibration)),
@@ -134,6 +143,28 @@ def read_result(
         examples=examples,
         raw=_only_pair(output, pair) if options.return_raw else None,
     )
+
+
+def cut_masks(masks: npt.NDArray[np.bool_], boxes_xyxy: npt.NDArray[np.float32], margin: float) -> None:
+    """Clear, in place, what lies far outside its box: a small model's masks reach into alike neighbours.
+
+    A pixel stays when its centre is within the box grown by `margin` x its width to the left and right, and
+    by `margin` x its height above and below.
+
+    Args:
+        masks: (N, H, W).
+        boxes_xyxy: (N, 4) in pixels.
+        margin: 0 or more.
+    """
+    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]  # (N, 2)
+    height, width = masks.shape[1:]
+    first = np.ceil(boxes_xyxy[:, :2] - margin * sides - 0.5).clip(0, (width, height)).astype(int)
+    end = (np.floor(boxes_xyxy[:, 2:] + margin * sides - 0.5) + 1).clip(0, (width, height)).astype(int)
+    for mask, (left, top), (right, bottom) in zip(masks, first, end, strict=True):
+        mask[:top] = False
+        mask[bottom:] = False
+        mask[:, :left] = False
+        mask[:, right:] = False
 
 
 def _only_pair(output: DetectorOutput, pair: int) -> DetectorOutput:

@@ -144,12 +144,15 @@ def test_ways_to_read_answers_that_other_programs_do_not_have_are_said_to_be_lef
     torch.save(official_state(), tmp_path / "sam3.pt")
     convert(open_checkpoint(tmp_path / "sam3.pt"), tmp_path / "own")
     config = dataclasses.replace(
-        read_config(tmp_path / "own" / "config.json"), presence_mode="ignore", dedupe="nms"
+        read_config(tmp_path / "own" / "config.json"),
+        presence_mode="ignore",
+        dedupe="nms",
+        mask_margin=0.25,
     )
     write_config(tmp_path / "own" / "config.json", config)
     for to in ("hf", "official"):
         done = convert(open_checkpoint(tmp_path / "own"), tmp_path / to, to)  # type: ignore[arg-type]
-        assert "presence_mode 'ignore'" in done.lost and "dedupe 'nms'" in done.lost
+        assert {"presence_mode 'ignore'", "dedupe 'nms'", "mask_margin 0.25"} <= set(done.lost)
 
 
 def test_an_unknown_format_is_an_error(tmp_path: Path, tiny_model_folder: Path) -> None:

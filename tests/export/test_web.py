@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from conceptseg.images import load_image, model_input
+from conceptseg.models.boxes import cxcywh_to_xyxy
+from conceptseg.postprocess import cut_masks
 from conceptseg.prompts import VISUAL, check_boxes
 
 WEB = Path(__file__).parents[2] / "examples" / "web"
@@ -79,12 +81,31 @@ def test_onnx_runtime_web_drops_the_repeats_that_torch_drops(
     np.testing.assert_allclose(answers[0]["scores"], ours.scores, atol=1e-4)
 
 
-def test_the_web_example_takes_folders_that_say_nothing_of_repeats_and_refuses_unknown_ways(
+def test_onnx_runtime_web_cuts_the_masks_that_the_model_wants_cut(
+    tiny_onnx_folder, tiny_segmenter, picture, tmp_path
+):
+    folder = shutil.copytree(tiny_onnx_folder, tmp_path / "cut")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "mask_margin": 0.1}))
+    whole, _, _ = ask_node(tiny_onnx_folder, tiny_segmenter, picture, tmp_path, threshold=0.1)
+    answer, _, _ = ask_node(folder, tiny_segmenter, picture, tmp_path, threshold=0.1)
+    height, width = answer["maskSize"]
+    before, after = (
+        np.array([[pixel == "1" for pixel in mask] for mask in it["masks"]]).reshape(-1, height, width)
+        for it in (whole, answer)
+    )
+    boxes = cxcywh_to_xyxy(torch.tensor(answer["boxes"])) * torch.tensor([width, height, width, height])
+    assert before.sum() > after.sum() > 0
+    cut_masks(before, boxes.numpy(), 0.1)
+    np.testing.assert_array_equal(after, before)
+
+
+def test_the_web_example_takes_folders_that_say_nothing_of_repeats_or_margins_and_refuses_unknown_ways(
     tiny_onnx_folder, tiny_segmenter, picture, tmp_path
 ):
     former = shutil.copytree(tiny_onnx_folder, tmp_path / "former")
     config = json.loads((former / "config.json").read_text())
-    del config["dedupe"]
+    del config["dedupe"], config["mask_margin"]
     (former / "config.json").write_text(json.dumps(config))
     answers = ask_node(former, tiny_segmenter, picture, tmp_path, threshold=0)
     ours = tiny_segmenter.segment(picture, text="coin", threshold=0)

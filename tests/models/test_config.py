@@ -131,3 +131,10 @@ def test_parts_that_do_not_go_together_are_refused() -> None:
 
 def test_strides_say_which_image_sizes_fit() -> None:
     assert ViTConfig().stride == 14 and ConvNetConfig().stride == 32
+
+
+def test_a_margin_below_nothing_is_refused() -> None:
+    assert ModelConfig.from_dict({"mask_margin": 1}).mask_margin == 1.0
+    for wrong in (-0.1, float("nan"), float("inf"), "wide"):
+        with pytest.raises(ConfigError, match="mask_margin"):
+            ModelConfig.from_dict({"mask_margin": wrong})

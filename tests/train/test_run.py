@@ -35,11 +35,11 @@ def test_the_run_folder_is_named_after_the_recipe_unless_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    changes = {"data": ONE_STEP, "validation_batches": 0, "dedupe": "nms"}
+    changes = {"data": ONE_STEP, "validation_batches": 0, "dedupe": "nms", "mask_margin": 0.25}
     model = train_recipe(write_recipe(tmp_path / "any.yaml", **changes))
     assert model == Path("runs/tiny/model")
     _, _, config = load_model_folder(tmp_path / model)
-    assert config.dedupe == "nms"
+    assert (config.dedupe, config.mask_margin) == ("nms", 0.25)
 
 
 def test_a_second_run_does_not_overwrite_the_first(train: Train) -> None:

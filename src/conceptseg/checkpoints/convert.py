@@ -96,6 +96,8 @@ def convert(checkpoint: Checkpoint, folder: Path, to: Format = "own") -> Convers
         lost.append(f"presence_mode {checkpoint.config.presence_mode!r}")
     if to != "own" and checkpoint.config.dedupe != "none":
         lost.append(f"dedupe {checkpoint.config.dedupe!r}")
+    if to != "own" and checkpoint.config.mask_margin is not None:
+        lost.append(f"mask_margin {checkpoint.config.mask_margin:g}")
     return Conversion([*done.files, folder / "tokenizer.json"], lost)
 
 

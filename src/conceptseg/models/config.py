@@ -339,7 +339,14 @@ class ModelConfig:
     presence_calibration: PresenceCalibration = field(default_factory=PresenceCalibration)
     presence_mode: Literal["multiply", "ignore", "calibrated"] = "multiply"  # what `segment` does unless told
     dedupe: Literal["none", "nms", "containment"] = "none"  # likewise; released models answer without
+    # Masks end so far outside their box, in shares of its sides; None: wherever they end, as released models
+    mask_margin: float | None = None
     provenance: dict[str, Any] = field(default_factory=dict)  # name, licence, recipe, figures
+
+    def __post_init__(self) -> None:
+        margin = self.mask_margin
+        if margin is not None and not 0 <= margin < float("inf"):
+            raise ConfigError(f"mask_margin = {margin}; it must be none, or 0 or more")
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

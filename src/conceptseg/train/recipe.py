@@ -53,6 +53,7 @@ class Recipe(RunConfig):
     loss: DetectionLossConfig = field(default_factory=DetectionLossConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     dedupe: DedupeMode = "none"  # what the model that is saved does unless told: see `Segmenter.segment`
+    mask_margin: float | None = None  # likewise: see `ModelConfig`
     validation_batches: int = 8  # of the last stage's size
     saved_mask_scale: float = 1.0  # multiplies the mask logits of the model that is saved; changes no mask
 

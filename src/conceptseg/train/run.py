@@ -115,7 +115,11 @@ def _start(recipe: Recipe) -> tuple[Detector, ModelConfig]:
         take_weights(detector, started, recipe.model.start_without)
         provenance["start"] = recipe.model.start
     return detector, ModelConfig(
-        architecture, recipe.preprocessing, dedupe=recipe.dedupe, provenance=provenance
+        architecture,
+        recipe.preprocessing,
+        dedupe=recipe.dedupe,
+        mask_margin=recipe.mask_margin,
+        provenance=provenance,
     )
 
 
