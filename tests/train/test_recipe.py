@@ -128,6 +128,7 @@ def test_a_wrong_override_is_named(tiny: Path, override: str, words: str) -> Non
         ("optimiser.clip_norm=0", "optimiser.clip_norm"),
         ("optimiser.weight_decay=-0.1", "optimiser.weight_decay"),
         ("seed=-1", "seed is -1; it must be 0 or more"),
+        ("mask_margin=-0.1", "mask_margin is -0.1; it must be none, or 0 or more"),
         ("ema_decay=1", "ema_decay is 1.0; it must be from 0 to below 1"),
         ("save_every=0", "save_every is 0; it must be 1 or more"),
         ("log_every=0", "log_every"),

@@ -60,6 +60,8 @@ class Recipe(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.validation_batches >= 0, "validation_batches", self.validation_batches, "0 or more")
+        margin = self.mask_margin
+        check(margin is None or 0 <= margin < float("inf"), "mask_margin", margin, "none, or 0 or more")
         check(self.saved_mask_scale > 0, "saved_mask_scale", self.saved_mask_scale, "above 0")
         stride = self.model.detector_config().vision.stride
         sides = {"preprocessing.resolution": self.preprocessing.resolution}
