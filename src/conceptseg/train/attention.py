@@ -16,7 +16,7 @@ PLAIN_ATTENTION_SIDE = 320
 
 @contextlib.contextmanager
 def training_attention(batch: Batch) -> Iterator[None]:
-    """On a CPU plain products train two to four times as fast as the fused kernel on small images.
+    """On a CPU plain products train up to three times as fast as the fused kernel on small images.
 
     Where only plain kernels are allowed, `attend` takes large attention in parts, and torch's own plain
     kernel does the rest. That would compute in float32 whatever its input; in the step's own precision, as
