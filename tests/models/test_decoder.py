@@ -250,7 +250,10 @@ def test_pairs_on_a_large_map_are_answered_one_by_one_with_the_same_answers(
         apart = module(asked, SIZE)
     assert [len(more["x"]) for _, more in calls] == [1] * PAIRS
     for field in dataclasses.fields(together):
-        torch.testing.assert_close(getattr(apart, field.name), getattr(together, field.name))
+        # Products of other shapes are summed in another order, on some processors 3e-5 apart.
+        torch.testing.assert_close(
+            getattr(apart, field.name), getattr(together, field.name), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_training_answers_all_pairs_together(monkeypatch: pytest.MonkeyPatch) -> None:
