@@ -32,7 +32,7 @@ from PIL import Image
 
 import conceptseg as cs
 from conceptseg.data.concept_data import open_dataset
-from conceptseg.data.questions import could_be_confused
+from conceptseg.data.scene_questions import could_be_confused
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.evaluation.cgf1 import ConceptEvaluator, ConceptPair
 from conceptseg.exemplars.shown import ShownImage, ShownObject, images_of_dataset, images_of_scenes

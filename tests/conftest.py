@@ -110,3 +110,28 @@ def loopback_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fa
         }.items():
             monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
         yield server
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiles import write_model  # which needs this file
+
+    return write_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Masks, with a held-out split."""
+    from tests.tiles import write_tiles
+
+    folder = tmp_path_factory.mktemp("tiles") / "tiles"
+    write_tiles(folder, "train")
+    return write_tiles(folder, "valid", images=4, seed=1)
+
+
+@pytest.fixture(scope="session")
+def boxed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Boxes only, one split."""
+    from tests.tiles import write_tiles
+
+    return write_tiles(tmp_path_factory.mktemp("boxed") / "boxed", "train", images=8, masks=False)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 import conceptseg as cs
 from benchmarks import cross_image_picture as picture
 from benchmarks.cross_image import nuclei_cases
-from tests.finetune.pictures import HEIGHT, WIDTH, write_tiles
+from tests.tiles import HEIGHT, WIDTH, write_tiles
 
 
 @pytest.fixture

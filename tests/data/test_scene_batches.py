@@ -11,7 +11,6 @@ import torch
 
 from conceptseg.data.batch import Batch, Question
 from conceptseg.data.collate import normalised
-from conceptseg.data.questions import VISUAL
 from conceptseg.data.scene_batches import (
     SceneBatches,
     SceneDataConfig,
@@ -19,6 +18,7 @@ from conceptseg.data.scene_batches import (
     collate,
     scene_vocabulary,
 )
+from conceptseg.data.scene_questions import VISUAL
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.data.step_batches import batches_from
 from conceptseg.errors import ConfigError

@@ -10,10 +10,10 @@ import torch
 
 import conceptseg as cs
 from conceptseg.checkpoints.folder import load_model_folder, save_model_folder
+from conceptseg.data.concept_batches import BatchConfig, ConceptBatches
 from conceptseg.data.concept_data import open_dataset
 from conceptseg.errors import ConfigError, DataError
 from conceptseg.finetune import finetune
-from conceptseg.finetune.batches import BatchConfig, ConceptBatches
 from conceptseg.finetune.keep import REHEARSAL, SCENES, KeepConfig, knows_scenes
 from conceptseg.finetune.recipe import FinetuneRecipe
 from conceptseg.finetune.rehearsal import RehearsedBatches, open_rehearsal, rehearsals
@@ -24,8 +24,8 @@ from conceptseg.models.presets import NANO
 from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder
 from tests.conftest import make_tiny_segmenter
-from tests.finetune.pictures import write_tiles
 from tests.finetune.quick import OVERRIDES
+from tests.tiles import write_tiles
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from conceptseg.finetune.settle import (
 from conceptseg.models.config import DetectorConfig, ModelConfig, PreprocessingConfig
 from conceptseg.models.presets import NANO
 from conceptseg.train.recipe_file import read_recipe
-from tests.finetune.pictures import write_tiles
+from tests.tiles import write_tiles
 
 SMALL = ModelConfig(NANO, PreprocessingConfig(resolution=64))
 LARGE = ModelConfig(DetectorConfig())

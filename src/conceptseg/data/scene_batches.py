@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 
 from conceptseg.data.batch import Batch, Question
 from conceptseg.data.collate import PreparedImage, collate_images
-from conceptseg.data.questions import VISUAL, QuestionConfig, QuestionMaker
 from conceptseg.data.region_phrases import collect_region_phrases
+from conceptseg.data.scene_questions import VISUAL, QuestionConfig, QuestionMaker
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.errors import ConfigError
 from conceptseg.images import square_pixels

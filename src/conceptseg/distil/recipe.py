@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from conceptseg.data.questions import QuestionConfig
+from conceptseg.data.concept_questions import AskConfig
 from conceptseg.data.scene_batches import SceneDataConfig, SceneStage
+from conceptseg.data.scene_questions import QuestionConfig
+from conceptseg.data.view import AugmentConfig
 from conceptseg.exemplars.phases import PROGRESSIVE, AlignmentPhase, check_phases
-from conceptseg.finetune.questions import AskConfig
-from conceptseg.finetune.view import AugmentConfig
 from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
 from conceptseg.train.run_config import RunConfig, check

@@ -13,6 +13,7 @@ import torch
 
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.data.batch import Batch
+from conceptseg.data.concept_batches import BatchConfig, ConceptBatches
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.data.scene_batches import SceneBatches
 from conceptseg.data.step_batches import StepBatches
@@ -24,7 +25,6 @@ from conceptseg.distil.tasks import EncoderDistillation, FusionDistillation, Lab
 from conceptseg.distil.teacher import Teacher
 from conceptseg.errors import ConfigError, ModelNotFoundError
 from conceptseg.exemplars.align_task import ExemplarAlignment
-from conceptseg.finetune.batches import BatchConfig, ConceptBatches
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.config import ModelConfig, PresenceCalibration
 from conceptseg.models.detector import Detector

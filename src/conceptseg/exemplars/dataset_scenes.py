@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from conceptseg.data.concept_data import ConceptDataset, ConceptImage, open_dataset
-from conceptseg.data.questions import QuestionMaker
+from conceptseg.data.concept_questions import narrowest
+from conceptseg.data.scene_questions import QuestionMaker
 from conceptseg.data.scenes import Scene
 from conceptseg.data.scenes.scene import SceneObject
 from conceptseg.errors import DataError
-from conceptseg.finetune.questions import narrowest
 from conceptseg.images import load_image
 from conceptseg.losses.targets import Targets
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from conceptseg.data.batch import Batch
-from conceptseg.data.questions import QuestionConfig, QuestionMaker
 from conceptseg.data.scene_batches import collate
+from conceptseg.data.scene_questions import QuestionConfig, QuestionMaker
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.errors import ConfigError
 from conceptseg.exemplars.dataset_scenes import DatasetQuestions, scenes_of_dataset, without_empty_masks

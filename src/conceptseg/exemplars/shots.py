@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conceptseg.data.questions import could_be_confused
+from conceptseg.data.scene_questions import could_be_confused
 from conceptseg.data.scenes import Scene
 from conceptseg.evaluation.cgf1 import ConceptEvaluator, ConceptPair
 from conceptseg.exemplars.perturb import another, on_another_background, partly_covered

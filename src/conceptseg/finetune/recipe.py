@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from conceptseg.data.concept_batches import BatchConfig
 from conceptseg.errors import ConfigError
 from conceptseg.exemplars.phases import PROGRESSIVE, AlignmentPhase, check_phases
-from conceptseg.finetune.batches import BatchConfig
 from conceptseg.finetune.keep import KeepConfig
 from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights

@@ -10,11 +10,11 @@ import math
 from pathlib import Path
 
 from conceptseg.data.batch import Batch
+from conceptseg.data.concept_batches import ConceptBatches
 from conceptseg.data.concept_data import ConceptDataset, open_dataset
 from conceptseg.data.formats.recognise import find_splits
 from conceptseg.data.scenes import make_scenes
 from conceptseg.errors import DataError
-from conceptseg.finetune.batches import ConceptBatches
 from conceptseg.finetune.keep import KeepConfig
 from conceptseg.finetune.parts import TRAIN
 

@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
+from conceptseg.data.concept_batches import ConceptBatches
 from conceptseg.data.concept_data import dataset_name
 from conceptseg.data.scene_batches import SCENES
 from conceptseg.errors import ConfigError
 from conceptseg.exemplars.align_task import AlignTask, ExemplarAlignment
 from conceptseg.finetune.averaging import average_with_start
-from conceptseg.finetune.batches import ConceptBatches
 from conceptseg.finetune.forecast import SizedBatches, forecast, in_words
 from conceptseg.finetune.judge import Comparison, calibrated, compare, uncalibrated, with_config
 from conceptseg.finetune.look import DatasetValidation, at_resolution

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from conceptseg.checkpoints.loaders import load_checkpoint
 from conceptseg.data.batch import Batch
+from conceptseg.data.concept_batches import BatchConfig, ConceptBatches
 from conceptseg.data.concept_data import ConceptDataset
-from conceptseg.finetune.batches import BatchConfig, ConceptBatches
-from conceptseg.finetune.questions import AskConfig
-from conceptseg.finetune.view import AugmentConfig
+from conceptseg.data.concept_questions import AskConfig
+from conceptseg.data.view import AugmentConfig
 from conceptseg.hub import find_model
 from conceptseg.losses.presence import presence_loss
 from conceptseg.models.config import PreprocessingConfig

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from conceptseg.data.absent_words import AbsentWords
+from conceptseg.data.annotated_view import AnnotatedView
 from conceptseg.data.batch import Question
 from conceptseg.errors import ConfigError
-from conceptseg.finetune.absent_words import AbsentWords
-from conceptseg.finetune.seen import SeenImage
 from conceptseg.prompts import VISUAL
 
 
@@ -46,7 +46,7 @@ class Questioner:
         shares = np.array(config.shares())
         self._shares = shares / shares.sum()
 
-    def ask(self, images: Sequence[SeenImage], image: int, rng: np.random.Generator) -> Question:
+    def ask(self, images: Sequence[AnnotatedView], image: int, rng: np.random.Generator) -> Question:
         """One question about `images[image]`; where its kind cannot be asked, a phrase, there or not."""
         kind = int(rng.choice(5, p=self._shares))
         seen = images[image]
@@ -66,7 +66,7 @@ class Questioner:
         return Question(image, phrase, [], [], image, seen.phrases[phrase])
 
     def _by_boxes(
-        self, seen: SeenImage, image: int, phrase: str, words: str, rng: np.random.Generator
+        self, seen: AnnotatedView, image: int, phrase: str, words: str, rng: np.random.Generator
     ) -> Question:
         wanted = seen.phrases[phrase]
         positives = [int(i) for i in rng.permutation(wanted)[: rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])]]
@@ -77,7 +77,7 @@ class Questioner:
         return Question(image, words, boxes, labels, image, wanted)
 
     def _other_image(
-        self, images: Sequence[SeenImage], image: int, rng: np.random.Generator
+        self, images: Sequence[AnnotatedView], image: int, rng: np.random.Generator
     ) -> Question | None:
         beside = (
             image ^ 1
@@ -96,7 +96,7 @@ class Questioner:
         return Question(image, VISUAL, boxes, [1] * len(boxes), beside, wanted)
 
     def _noisy(
-        self, seen: SeenImage, number: int, rng: np.random.Generator
+        self, seen: AnnotatedView, number: int, rng: np.random.Generator
     ) -> tuple[float, float, float, float]:
         """A box as a person would draw it: not quite tight, inside the image, never empty."""
         x0, y0, x1, y1 = seen.prepared.boxes_xyxy[number].tolist()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conceptseg.data.batch import Question
-from conceptseg.data.questions import UNKNOWN_THINGS, VISUAL, QuestionConfig, QuestionMaker
+from conceptseg.data.scene_questions import UNKNOWN_THINGS, VISUAL, QuestionConfig, QuestionMaker
 from conceptseg.data.scenes import Scene, SceneObject, render_scene
 from conceptseg.errors import ConfigError
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from conceptseg.data.concept_image import ConceptObject
+from conceptseg.data.view import AugmentConfig, View, draw_view, recoloured
 from conceptseg.errors import ConfigError
-from conceptseg.finetune.view import AugmentConfig, View, draw_view, recoloured
 from conceptseg.images import model_input
 
 SIZE_HW = (40, 80)

@@ -9,25 +9,25 @@ import pytest
 import torch
 
 from conceptseg.data.absent_phrases import RARE_THINGS
+from conceptseg.data.absent_words import PLAIN_THINGS, AbsentWords, told_absent
+from conceptseg.data.annotated_view import AnnotatedView
 from conceptseg.data.batch import Question
 from conceptseg.data.collate import PreparedImage
+from conceptseg.data.concept_questions import AskConfig, Questioner, narrowest
 from conceptseg.errors import ConfigError
-from conceptseg.finetune.absent_words import PLAIN_THINGS, AbsentWords, told_absent
-from conceptseg.finetune.questions import AskConfig, Questioner, narrowest
-from conceptseg.finetune.seen import SeenImage
 from conceptseg.prompts import VISUAL
 
 PHRASES = ("red blood cell", "platelet")
 ONLY = {"phrase": 0.0, "absent_phrase": 0.0, "boxes": 0.0, "phrase_and_boxes": 0.0, "other_image": 0.0}
 
 
-def seen(phrases: dict[str, list[int]], absent: tuple[str, ...] = ()) -> SeenImage:
+def seen(phrases: dict[str, list[int]], absent: tuple[str, ...] = ()) -> AnnotatedView:
     count = sum(len(numbers) for numbers in phrases.values())
     boxes = torch.tensor([[0.1 * i, 0.2, 0.1 * i + 0.08, 0.3] for i in range(count)]).view(-1, 4)
     blank = torch.zeros(3, 4, 4, dtype=torch.uint8)
     masks = torch.zeros(count, 2, 2, dtype=torch.bool)
     prepared = PreparedImage(blank, boxes, (1.0, 1.0), masks, torch.zeros(count, dtype=torch.bool))
-    return SeenImage(prepared, phrases, list(absent))
+    return AnnotatedView(prepared, phrases, list(absent))
 
 
 IMAGES = [
@@ -37,7 +37,7 @@ IMAGES = [
 EMPTY = seen({}, ("platelet",))
 
 
-def asked(images: list[SeenImage], image: int = 0, count: int = 40, **shares: float) -> list[Question]:
+def asked(images: list[AnnotatedView], image: int = 0, count: int = 40, **shares: float) -> list[Question]:
     maker = Questioner(AskConfig(**{**ONLY, **shares}), AbsentWords(PHRASES))
     rng = np.random.default_rng(0)
     return [maker.ask(images, image, rng) for _ in range(count)]
@@ -118,13 +118,13 @@ NESTED = {"fruit": [0, 1, 2], "apple": [0, 1], "red apple": [0, 1], "yellow frui
 def test_an_example_box_alone_means_the_narrowest_phrase() -> None:
     assert narrowest(NESTED) == ["red apple", "yellow fruit"]
     assert narrowest({"platelet": [3], "red blood cell": [0, 1]}) == ["platelet", "red blood cell"]
-    nested = SeenImage(IMAGES[0].prepared, NESTED, [])
+    nested = AnnotatedView(IMAGES[0].prepared, NESTED, [])
     questions = asked([nested, nested], boxes=1.0) + asked([nested, nested], other_image=1.0)
     assert {tuple(q.objects) for q in questions} == {(0, 1), (2,)}
 
 
 def test_a_negative_box_is_on_nothing_that_is_wanted() -> None:
-    nested = SeenImage(IMAGES[0].prepared, NESTED, [])
+    nested = AnnotatedView(IMAGES[0].prepared, NESTED, [])
     questions = asked([nested], count=100, phrase_and_boxes=1.0)
     assert any(0 in q.labels for q in questions)
     assert not any(0 in q.labels for q in questions if len(q.objects) == 3)  # all are wanted

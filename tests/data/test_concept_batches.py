@@ -12,11 +12,11 @@ import torch
 
 from conceptseg.checkpoints.folder import load_model_folder
 from conceptseg.data.batch import Batch
+from conceptseg.data.concept_batches import BatchConfig, ConceptBatches
 from conceptseg.data.concept_data import open_dataset
 from conceptseg.data.step_batches import batches_from
+from conceptseg.data.view import AugmentConfig
 from conceptseg.errors import ConfigError
-from conceptseg.finetune.batches import BatchConfig, ConceptBatches
-from conceptseg.finetune.view import AugmentConfig
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from conceptseg.data.absent_words import AbsentWords
+from conceptseg.data.annotated_view import AnnotatedView, view_image
 from conceptseg.data.batch import Batch
 from conceptseg.data.collate import collate_images
 from conceptseg.data.concept_data import ConceptDataset
+from conceptseg.data.concept_questions import AskConfig, Questioner
+from conceptseg.data.view import AugmentConfig, draw_view
 from conceptseg.errors import ConfigError
-from conceptseg.finetune.absent_words import AbsentWords
-from conceptseg.finetune.questions import AskConfig, Questioner
-from conceptseg.finetune.seen import SeenImage, see
-from conceptseg.finetune.view import AugmentConfig, draw_view
 from conceptseg.models.text.tokenizer import Tokenizer
 
 WHOLE = (0.85, 1.0)  # a little off each time, so that no object is always in the same cell
@@ -98,14 +98,14 @@ class ConceptBatches:
         largest = min(1.0, 1.25 * self.window_resolution / self.resolution)
         return Looked(self.window_resolution, (min(augment.smallest_window, largest), largest))
 
-    def _look(self, place: int, looked: Looked, rng: np.random.Generator) -> SeenImage:
+    def _look(self, place: int, looked: Looked, rng: np.random.Generator) -> AnnotatedView:
         epoch, position = divmod(place, len(self.dataset))
         order = np.random.default_rng((self.seed, 15485863, epoch)).permutation(len(self.dataset))
         image = self.dataset[int(order[position])]
         augment = self.config.augment
         view = draw_view(image.width, image.height, augment, looked.shares, self.turns, rng)
         side = looked.resolution // 2
-        return see(image, view, looked.resolution, side, augment.colour, self.dataset.phrases, rng)
+        return view_image(image, view, looked.resolution, side, augment.colour, self.dataset.phrases, rng)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conceptseg.data.annotated_view import AnnotatedView, view_image
 from conceptseg.data.concept_image import ConceptImage, ConceptObject
+from conceptseg.data.concept_questions import narrowest
+from conceptseg.data.view import View
 from conceptseg.errors import DataError
-from conceptseg.finetune.questions import narrowest
-from conceptseg.finetune.seen import SeenImage, see
-from conceptseg.finetune.view import View
 
 LEFT = ConceptObject((5.0, 5.0, 15.0, 15.0), [[5.0, 5.0, 15.0, 5.0, 15.0, 15.0, 5.0, 15.0]])
 RIGHT = ConceptObject((60.0, 20.0, 75.0, 35.0))
@@ -27,9 +27,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "a.png"
 
 
-def look(file: Path, view: View, phrases: dict[str, list[ConceptObject]], **known: Any) -> SeenImage:
+def look(file: Path, view: View, phrases: dict[str, list[ConceptObject]], **known: Any) -> AnnotatedView:
     image = ConceptImage(file, 80, 40, phrases, **known)
-    return see(image, view, 32, 16, 0.0, ("cat", "dog", "bird"), np.random.default_rng(0))
+    return view_image(image, view, 32, 16, 0.0, ("cat", "dog", "bird"), np.random.default_rng(0))
 
 
 def test_objects_of_all_phrases_are_numbered_together(file: Path) -> None:
@@ -64,7 +64,7 @@ def test_sampled_absent_phrases_are_left_to_the_evaluation(file: Path) -> None:
 def test_a_picture_of_another_size_than_annotated_is_refused(file: Path) -> None:
     image = ConceptImage(file, 40, 80, {})
     with pytest.raises(DataError, match=r"a.png is 80 x 40 pixels, but its annotations are for 40 x 80"):
-        see(image, WHOLE, 32, 16, 0.0, (), np.random.default_rng(0))
+        view_image(image, WHOLE, 32, 16, 0.0, (), np.random.default_rng(0))
 
 
 def test_an_object_that_several_phrases_name_is_one_object(file: Path) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from conceptseg.data.absent_words import told_absent
 from conceptseg.data.collate import PreparedImage
 from conceptseg.data.concept_image import Box, ConceptImage, ConceptObject
+from conceptseg.data.view import View, recoloured
 from conceptseg.errors import DataError
-from conceptseg.finetune.absent_words import told_absent
-from conceptseg.finetune.view import View, recoloured
 from conceptseg.images import load_image
 
 IN_SIGHT = 0.35  # share of its box that a view must show of an object to ask for it
@@ -19,7 +19,7 @@ LEAST_SIDE = 0.004  # of the view; below, nothing of an object is left to find
 
 
 @dataclass
-class SeenImage:
+class AnnotatedView:
     """One view of one image, as questions are asked about it.
 
     Attributes:
@@ -33,7 +33,7 @@ class SeenImage:
     absent: list[str]
 
 
-def see(
+def view_image(
     image: ConceptImage,
     view: View,
     resolution: int,
@@ -41,7 +41,7 @@ def see(
     colour: float,
     known_phrases: tuple[str, ...],
     rng: np.random.Generator,
-) -> SeenImage:
+) -> AnnotatedView:
     """Look at an image.
 
     Args:
@@ -87,7 +87,7 @@ def see(
         masks=view.masks(shown, (image.height, image.width), mask_side),
         has_mask=torch.tensor([it.mask is not None for it in shown], dtype=torch.bool),
     )
-    return SeenImage(prepared, {p: its for p, its in phrases.items() if its and p not in unsure}, absent)
+    return AnnotatedView(prepared, {p: its for p, its in phrases.items() if its and p not in unsure}, absent)
 
 
 def distinct_objects(image: ConceptImage) -> tuple[list[ConceptObject], dict[str, list[int]]]:
