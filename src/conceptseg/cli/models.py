@@ -11,13 +11,7 @@ from conceptseg.cli.help import examples
 from conceptseg.cli.model_options import GeometryFrom, TextContext
 
 if TYPE_CHECKING:
-    from conceptseg.models.config import (
-        ConvNetConfig,
-        MobileClipTextConfig,
-        StudentConfig,
-        TextConfig,
-        ViTConfig,
-    )
+    from conceptseg.models.config import AnyVisionConfig, MobileClipTextConfig, TextConfig
 
 ANYTHING_ELSE = (
     "or the path of a model folder or of a file of SAM 3, EfficientSAM3 or SAM3-LiteText weights, or a "
@@ -142,8 +136,9 @@ def describe(model: str, geometry_from: str | None = None, text_context: int | N
     }
 
 
-def _vision(config: ViTConfig | ConvNetConfig | StudentConfig) -> str:
-    return getattr(config, "backbone", config.kind)  # of a student, which one
+def _vision(config: AnyVisionConfig) -> str:
+    """The kind, or which network where the kind leaves that open."""
+    return str(getattr(config, "backbone", getattr(config, "network", config.kind)))
 
 
 def _text(config: TextConfig | MobileClipTextConfig) -> str:

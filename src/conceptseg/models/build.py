@@ -10,12 +10,10 @@ from torch import nn
 from conceptseg.errors import ConfigError
 from conceptseg.models.config import (
     AnyExemplarConfig,
-    ConvNetConfig,
+    AnyVisionConfig,
     DetectorConfig,
     MobileClipTextConfig,
-    StudentConfig,
     TextConfig,
-    ViTConfig,
 )
 from conceptseg.models.decoder import Decoder
 from conceptseg.models.detector import Detector
@@ -33,11 +31,13 @@ from conceptseg.models.text.mobileclip import MobileClipText
 from conceptseg.models.vision.convnet import ConvNet
 from conceptseg.models.vision.neck import Neck
 from conceptseg.models.vision.student import Student
+from conceptseg.models.vision.timm_trunk import TimmTrunk
 from conceptseg.models.vision.vit import VisionTransformer
 
 VISION_ENCODERS: dict[str, type[nn.Module]] = {
     "vit": VisionTransformer,
     "convnet": ConvNet,
+    "timm": TimmTrunk,
     "student": Student,
 }
 TEXT_ENCODERS: dict[str, type[TextEncoder | MobileClipText]] = {
@@ -80,7 +80,7 @@ def build_detector(config: DetectorConfig) -> Detector:
     return detector
 
 
-def build_vision_encoder(config: ViTConfig | ConvNetConfig | StudentConfig) -> nn.Module:
+def build_vision_encoder(config: AnyVisionConfig) -> nn.Module:
     """The trunk alone; `.channels` describes its output maps."""
     return VISION_ENCODERS[config.kind](**_arguments(config))
 

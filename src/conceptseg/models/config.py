@@ -64,13 +64,31 @@ class ConvNetConfig:
     stem_width: int = 32
     widths: tuple[int, ...] = (64, 128, 192, 256)  # at strides 4, 8, 16, 32
     blocks: tuple[int, ...] = (1, 2, 2, 1)
-    pyramid_width: int = 128  # channels of both output maps
+    pyramid_width: int = 128  # channels of the output maps
 
     def __post_init__(self) -> None:
         if len(self.widths) != 4 or len(self.blocks) != 4:
             raise ConfigError(
                 "vision.widths and vision.blocks need four numbers, for strides 4, 8, 16 and 32"
             )
+
+    @property
+    def stride(self) -> int:
+        """Image sides must be a multiple of this many pixels."""
+        return 32
+
+
+@dataclass(frozen=True)
+class TimmConfig:
+    """A network of `timm` with a top-down path: three maps, at 1/4, 1/8 and 1/16 of the image."""
+
+    kind: Literal["timm"] = "timm"
+    network: str = "efficientnet_lite0"  # its name in timm; it must give maps at strides 4, 8, 16 and 32
+    pyramid_width: int = 128  # channels of the output maps
+
+    def __post_init__(self) -> None:
+        if self.pyramid_width < 1:
+            raise ConfigError(f"vision.pyramid_width = {self.pyramid_width} must be at least 1")
 
     @property
     def stride(self) -> int:
@@ -108,6 +126,9 @@ class StudentConfig:
         for name in ("head_width", "stride"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"vision.{name} = {getattr(self, name)} must be at least 1")
+
+
+AnyVisionConfig: TypeAlias = ViTConfig | ConvNetConfig | TimmConfig | StudentConfig
 
 
 @dataclass(frozen=True)
@@ -283,7 +304,7 @@ class DetectorConfig:
     """The whole network. `width` is D, the channels of everything after the encoders."""
 
     width: int = 256
-    vision: ViTConfig | ConvNetConfig | StudentConfig = field(default_factory=ViTConfig)
+    vision: AnyVisionConfig = field(default_factory=ViTConfig)
     neck: NeckConfig = field(default_factory=NeckConfig)
     text: TextConfig | MobileClipTextConfig = field(default_factory=TextConfig)
     exemplar: AnyExemplarConfig = field(default_factory=ExemplarConfig)

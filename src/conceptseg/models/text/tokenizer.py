@@ -58,6 +58,10 @@ class Tokenizer:
     def vocab_size(self) -> int:
         return self._tokenizer.get_vocab_size()
 
+    def pieces(self) -> dict[str, int]:
+        """Every piece of a word that has an id, with it."""
+        return self._tokenizer.get_vocab()
+
     def __call__(self, phrases: Sequence[str]) -> Tensor:
         """Phrases -> (B, context_length) long, 0 = padding."""
         ids = torch.zeros(len(phrases), self.context_length, dtype=torch.long)

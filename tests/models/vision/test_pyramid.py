@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conceptseg.errors import ConfigError
+from conceptseg.models.build import build_vision_encoder
+from conceptseg.models.config import ConvNetConfig, TimmConfig
+from conceptseg.models.vision.pyramid import PyramidTrunk
+from conceptseg.models.vision.timm_trunk import build_stages
+
+SMALL = {
+    "convnet": ConvNetConfig(stem_width=8, widths=(8, 16, 24, 32), blocks=(1, 1, 1, 1), pyramid_width=16),
+    "timm": TimmConfig(network="test_efficientnet", pyramid_width=16),
+}
+
+
+@pytest.fixture(params=SMALL)
+def trunk(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    return build_vision_encoder(SMALL[request.param]).eval()
+
+
+def test_three_maps_at_a_quarter_an_eighth_and_a_sixteenth(trunk: nn.Module) -> None:
+    maps = trunk(torch.rand(2, 3, 64, 96))
+    assert [tuple(m.shape) for m in maps] == [(2, 16, 16, 24), (2, 16, 8, 12), (2, 16, 4, 6)]
+    assert trunk.channels == (16, 16, 16)
+
+
+def test_the_coarsest_stage_reaches_the_finest_map(trunk: nn.Module) -> None:
+    """What stands at one corner is seen at the other through the top-down path, and only through it."""
+    assert isinstance(trunk, PyramidTrunk)
+    stages = [stage.detach() for stage in trunk.bottom_up(torch.rand(1, 3, 64, 64))]
+    stages[-1].requires_grad_(True)
+    trunk.bottom_up = lambda pixels: stages  # type: ignore[method-assign]
+    finest: Tensor = trunk(torch.empty(0))[0]
+    finest[..., 0, 0].sum().backward()
+    assert stages[-1].grad is not None and stages[-1].grad[..., 0, 0].abs().sum() > 0
+
+
+def test_a_map_says_where_a_pixel_is(trunk: nn.Module) -> None:
+    level = trunk(torch.zeros(1, 3, 64, 64))[0]
+    assert not torch.allclose(level[..., 7, 7], level[..., 8, 9])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet_of_mine", "does not have"),
+        ("mlp_mixer_doll", "does not have"),
+        ("mixer_s32_224", "feature pyramid|strides"),
+        ("vit_tiny_patch16_224", "feature pyramid|strides"),
+    ],
+)
+def test_a_network_without_the_four_maps_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_stages(name)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "convnext_atto", "efficientnet_lite0"])
+def test_networks_of_several_families_give_the_four_maps(name: str) -> None:
+    network, widths = build_stages(name)
+    with torch.no_grad():
+        maps = network.eval()(torch.rand(1, 3, 64, 64))
+    assert [m.shape[1] for m in maps] == list(widths)
+    assert [m.shape[-1] for m in maps] == [16, 8, 4, 2]
