@@ -9,10 +9,14 @@ not be learned by heart.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from conceptseg.data.absent_phrases import RARE_THINGS
+
+if TYPE_CHECKING:
+    from conceptseg.data.annotated_view import AnnotatedView
 
 # Concrete, and seldom in anybody's pictures by the way; the last two lines are words of scenes.
 PLAIN_THINGS = (
@@ -46,6 +50,10 @@ class AbsentWords:
             and len(thing.split()) == 1
             and (near := " ".join([*phrase.split()[:-1], thing])).lower() not in taken
         ]
+
+    def draw_for(self, view: AnnotatedView, rng: np.random.Generator) -> str:
+        """A phrase that names nothing in a view."""
+        return self.draw(view.absent, rng)
 
     def draw(self, others: Sequence[str], rng: np.random.Generator) -> str:
         """A phrase that names nothing.

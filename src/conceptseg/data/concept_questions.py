@@ -61,7 +61,7 @@ class Questioner:
         if question is not None:
             return question
         if kind == 1 or not seen.phrases:
-            return Question(image, self.absent.draw(seen.absent, rng), [], [], image, [])
+            return Question(image, self.absent.draw_for(seen, rng), [], [], image, [])
         phrase = _pick(sorted(seen.phrases), rng)
         return Question(image, phrase, [], [], image, seen.phrases[phrase])
 

@@ -129,7 +129,7 @@ class SceneBatches(Dataset[Batch]):
         questions = [self.maker.ask(scenes[: stage.images], i, rng) for i in asked]
         batch = collate(scenes, questions, self.tokenizer, stage.resolution, stage.mask_size)
         if stage.naming:
-            masks = [_small_masks(scene, stage.resolution // 4) for scene in scenes]
+            masks = [small_masks(scene, stage.resolution // 4) for scene in scenes]
             # Example boxes wait until features have names: before, they only pull them about.
             examples = stage.questions > 0
             batch.regions = collect_region_phrases(scenes, masks, self.tokenizer, stage.naming, rng, examples)
@@ -144,7 +144,9 @@ def collate(
     mask_size: int,
 ) -> Batch:
     """Pad scenes and questions into one batch."""
-    return collate_images([_prepared(scene, resolution, mask_size) for scene in scenes], questions, tokenizer)
+    return collate_images(
+        [prepared_scene(scene, resolution, mask_size) for scene in scenes], questions, tokenizer
+    )
 
 
 def scene_vocabulary(scenes: int = 400) -> list[str]:
@@ -156,19 +158,20 @@ def scene_vocabulary(scenes: int = 400) -> list[str]:
     return list(phrases)
 
 
-def _prepared(scene: Scene, resolution: int, mask_size: int) -> PreparedImage:
+def prepared_scene(scene: Scene, resolution: int, mask_size: int) -> PreparedImage:
+    """A scene as the model reads it; boxes in pixels of the scene."""
     height, width = scene.image.shape[:2]
     boxes = torch.tensor([it.box_xyxy for it in scene.objects]).view(-1, 4)
     return PreparedImage(
         pixels=square_pixels(scene.image, resolution),
         boxes_xyxy=boxes,
         size_hw=(height, width),
-        masks=_small_masks(scene, mask_size),
+        masks=small_masks(scene, mask_size),
         has_mask=torch.ones(len(boxes), dtype=torch.bool),
     )
 
 
-def _small_masks(scene: Scene, size: int) -> Tensor:
+def small_masks(scene: Scene, size: int) -> Tensor:
     """Masks of a scene's objects, (objects, size, size) bool: a pixel is on where more than half of it is."""
     full = [Image.fromarray(it.mask.astype(np.uint8) * 255) for it in scene.objects]
     small = [np.asarray(mask.resize((size, size), Image.Resampling.BOX)) > 127 for mask in full]

@@ -14,7 +14,7 @@ from conceptseg.models.detector import Detector
 from conceptseg.models.presets import PRESETS
 from conceptseg.models.text.tokenizer import Tokenizer
 from conceptseg.train.recipe_file import laid_over
-from conceptseg.train.run import take_weights
+from conceptseg.train.start import take_weights
 
 ENCODERS = ("vision_encoder", "text_encoder")
 

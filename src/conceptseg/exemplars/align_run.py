@@ -22,8 +22,8 @@ from conceptseg.models.build import build_detector
 from conceptseg.models.config import AnyExemplarConfig, ModelConfig
 from conceptseg.models.detector import Detector
 from conceptseg.train.job import Work, run_job
-from conceptseg.train.run import take_weights
 from conceptseg.train.run_folder import RunFolder
+from conceptseg.train.start import take_weights
 from conceptseg.train.task import Task
 
 

@@ -21,7 +21,7 @@ from conceptseg.finetune.averaging import TRIED
 from conceptseg.finetune.look import DatasetValidation
 from conceptseg.finetune.recipe import FinetuneRecipe
 from conceptseg.segmenter import Segmenter
-from conceptseg.train.attention import training_attention
+from conceptseg.train.kernels import training_kernels
 from conceptseg.train.task import Task
 
 TIMED_PAIRS = 2  # of a step, first; where they are slow, the rest is taken to cost as much each
@@ -97,7 +97,7 @@ def _steps(task: Task, batches: SizedBatches, recipe: FinetuneRecipe) -> float:
 
 def _pass(task: Task, batch: Batch) -> None:
     """Once forwards and backwards."""
-    with training_attention(batch):
+    with training_kernels(batch):
         losses, weights = task(batch, batch.targets.valid.sum().clamp(min=1).float()), task.loss_weights(0)
         total: Tensor = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         torch.autograd.backward(total)

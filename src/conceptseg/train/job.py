@@ -96,6 +96,9 @@ def run_job(job: Job, resume: bool = False) -> None:
         work = job.build(accelerator.process_index, accelerator.num_processes)
         if job.recipe.trainable or job.recipe.lora.rank:
             work.task.train_only(job.recipe.trainable)
+        work.task.freeze(job.recipe.frozen)
+        if job.recipe.rest_batch_norm:
+            work.task.rest_batch_norm()
         if job.recipe.checkpoint_activations:
             forget_activations(work.task.detector)
         if job.recipe.lora.rank:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from conceptseg.data.scene_batches import SceneDataConfig
+from conceptseg.data.mixture import MixtureConfig
 from conceptseg.dedupe import DedupeMode
 from conceptseg.errors import ConfigError
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
@@ -14,6 +14,7 @@ from conceptseg.models.config import DetectorConfig, PreprocessingConfig, config
 from conceptseg.models.presets import PRESETS
 from conceptseg.train.recipe_file import laid_over, read_recipe
 from conceptseg.train.run_config import RunConfig, check
+from conceptseg.train.trunk_weights import TrunkWeights
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class ModelChoice:
     start: str | None = None  # a model folder whose weights are taken; None starts from random weights
     start_partly: bool = False  # take what fits, when the folder's architecture is another one
     start_without: tuple[str, ...] = ()  # parts that start afresh all the same: text_encoder, scoring, ...
+    new_tokenizer: bool = False  # learn one from the names of the data, though the starting model has one
+    trunk_weights: TrunkWeights | None = (
+        None  # what a trunk of the kind "timm" starts from; None: as the rest
+    )
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -43,13 +48,13 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class Recipe(RunConfig):
-    """Training on scenes, from random weights or a model's."""
+    """Training on scenes, and on what else `data.sources` names, from random weights or a model's."""
 
     task: Literal["scenes"] = "scenes"
     name: str = "nano"
     model: ModelChoice = field(default_factory=ModelChoice)
     preprocessing: PreprocessingConfig = field(default_factory=lambda: PreprocessingConfig(resolution=192))
-    data: SceneDataConfig = field(default_factory=SceneDataConfig)
+    data: MixtureConfig = field(default_factory=MixtureConfig)
     loss: DetectionLossConfig = field(default_factory=DetectionLossConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     dedupe: DedupeMode = "none"  # what the model that is saved does unless told: see `Segmenter.segment`

@@ -9,21 +9,29 @@ from typing import Any
 import torch
 
 from conceptseg.checkpoints.atomic_write import replacing
-from conceptseg.checkpoints.folder import load_model_folder, save_model_folder
+from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.data.batch import Batch
+from conceptseg.data.mixture import (
+    MixedBatches,
+    PhotographSource,
+    SceneSource,
+    mixture_vocabulary,
+    read_names,
+)
 from conceptseg.data.scene_batches import SCENES, SceneBatches, scene_vocabulary
-from conceptseg.errors import ConfigError
+from conceptseg.data.step_batches import StepBatches
 from conceptseg.losses.detection import DetectionLoss
-from conceptseg.models.build import build_detector
 from conceptseg.models.config import ModelConfig
-from conceptseg.models.detector import Detector
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
 from conceptseg.train.job import Work, run_job
 from conceptseg.train.lora import merge_lora
 from conceptseg.train.recipe import Recipe, load_recipe
 from conceptseg.train.run_folder import RunFolder
+from conceptseg.train.start import start_detector, start_tokenizer
 from conceptseg.train.task import SceneTask, Task
 from conceptseg.train.validation import SceneValidation
+
+NAME_REPEATS = 20
 
 
 def train_recipe(
@@ -71,13 +79,13 @@ class SceneJob:
 
     def build(self, process: int, processes: int) -> Work:
         recipe = self.recipe
-        detector, self._config = _start(recipe)
         tokenizer = self._tokenizer()
+        detector = start_detector(recipe.model, tokenizer)
         return Work(
             task=SceneTask(
                 detector, DetectionLoss(recipe.loss), recipe.preprocessing, recipe.weights, recipe.data
             ),
-            data=SceneBatches(recipe.data, tokenizer, recipe.seed, process, processes),
+            data=_batches(recipe, tokenizer, process, processes),
             validate=SceneValidation(lambda: _validation(recipe, tokenizer), recipe.precision)
             if recipe.validation_batches
             else None,
@@ -87,35 +95,26 @@ class SceneJob:
         dtype = getattr(torch, self.recipe.weights_dtype)
         merge_lora(task.detector)
         task.detector.mask_head.scale_instance_logits(self.recipe.saved_mask_scale)
-        save_model_folder(self.folder.model_path, task.detector, self._tokenizer(), self._config, dtype)
+        save_model_folder(
+            self.folder.model_path, task.detector, self._tokenizer(), _model_config(self.recipe), dtype
+        )
 
     def _tokenizer(self) -> Tokenizer:
         length = self.recipe.model.detector_config().text.context_length
         return Tokenizer.load(self.folder.tokenizer_path, length)
 
 
-def _start(recipe: Recipe) -> tuple[Detector, ModelConfig]:
-    """The detector that training starts from."""
-    provenance: dict[str, Any] = {"name": recipe.name, "recipe": recipe.name, "data": SCENES}
+def _model_config(recipe: Recipe) -> ModelConfig:
+    provenance: dict[str, Any] = {"name": recipe.name, "recipe": recipe.name, "data": _data_names(recipe)}
     provenance |= {"steps": recipe.steps, "seed": recipe.seed}
     if recipe.licence is not None:
         provenance["licence"] = recipe.licence
-    architecture = recipe.model.detector_config()
-    if recipe.model.start is None:
-        detector = build_detector(architecture)
-    else:
-        started, _, loaded = load_model_folder(recipe.model.start)
-        if loaded.architecture != architecture and not recipe.model.start_partly:
-            raise ConfigError(
-                f"model.start {recipe.model.start} has another architecture than model.preset "
-                f"{recipe.model.preset!r} with model.architecture laid over it; "
-                "model.start_partly=true takes the weights that fit"
-            )
-        detector = build_detector(architecture)
-        take_weights(detector, started, recipe.model.start_without)
+    if recipe.model.start is not None:
         provenance["start"] = recipe.model.start
-    return detector, ModelConfig(
-        architecture,
+    if recipe.model.trunk_weights is not None:
+        provenance["trunk"] = recipe.model.trunk_weights
+    return ModelConfig(
+        recipe.model.detector_config(),
         recipe.preprocessing,
         dedupe=recipe.dedupe,
         mask_margin=recipe.mask_margin,
@@ -123,39 +122,36 @@ def _start(recipe: Recipe) -> tuple[Detector, ModelConfig]:
     )
 
 
-def take_weights(detector: Detector, other: Detector, without: tuple[str, ...] = ()) -> list[str]:
-    """Copy every tensor that has the same name and shape in both, except those of the parts in `without`.
-
-    Returns:
-        The names that stay as they are.
-    """
-    theirs, ours = other.state_dict(), detector.state_dict()
-    taken = {
-        name: theirs[name]
-        for name, value in ours.items()
-        if _same_shape(theirs.get(name), value) and name.split(".")[0] not in without
-    }
-    detector.load_state_dict({**ours, **taken})
-    return sorted(set(ours) - set(taken))
+def _data_names(recipe: Recipe) -> str:
+    """What a model learned from, in words."""
+    paths = [source.path for source in recipe.data.sources if isinstance(source, PhotographSource)]
+    drawn = not recipe.data.sources or any(isinstance(it, SceneSource) for it in recipe.data.sources)
+    return ", ".join([*([SCENES] if drawn else []), *paths])
 
 
-def _same_shape(one: torch.Tensor | None, other: torch.Tensor) -> bool:
-    return one is not None and one.shape == other.shape
+def _batches(recipe: Recipe, tokenizer: Tokenizer, process: int, processes: int) -> StepBatches:
+    if recipe.data.sources:
+        return MixedBatches(recipe.data, tokenizer, recipe.seed, process, processes)
+    return SceneBatches(recipe.data, tokenizer, recipe.seed, process, processes)
 
 
 def _prepare_tokenizer(recipe: Recipe, folder: RunFolder) -> None:
-    """Train a tokenizer on what scenes are described with, or take over the one of the starting model."""
+    """Take over the tokenizer of the starting model, or train one on what the data is described with."""
     text = recipe.model.detector_config().text
-    if recipe.model.start is not None:
-        tokenizer = Tokenizer.load(Path(recipe.model.start) / "tokenizer.json", text.context_length)
-    else:
-        tokenizer = Tokenizer(train_tokenizer(scene_vocabulary(), text.vocab_size), text.context_length)
+    tokenizer = start_tokenizer(recipe.model)
+    if tokenizer is None:
+        names = mixture_vocabulary(recipe.data, read_names(recipe.data))
+        # Scenes repeat their words thousands of times; names stand in a list once.
+        phrases = scene_vocabulary() + names * NAME_REPEATS
+        tokenizer = Tokenizer(train_tokenizer(phrases, text.vocab_size), text.context_length)
     with replacing(folder.tokenizer_path) as path:
         tokenizer.save(path)
 
 
 def _validation(recipe: Recipe, tokenizer: Tokenizer) -> list[Batch]:
-    """Batches of held-out scenes, as the last steps ask them."""
-    data = SceneBatches(recipe.data, tokenizer, recipe.seed, split="held_out")
+    """Batches of held-out data, as the last steps ask them."""
+    data: StepBatches = SceneBatches(recipe.data, tokenizer, recipe.seed, split="held_out")
+    if recipe.data.sources:
+        data = MixedBatches(recipe.data, tokenizer, recipe.seed, held_out=True)
     count = min(recipe.validation_batches, recipe.steps)
     return [data[recipe.steps - 1 - i] for i in range(count)]

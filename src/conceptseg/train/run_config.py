@@ -64,6 +64,8 @@ class RunConfig:
     seed: int = 0
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     trainable: tuple[str, ...] = ()  # parts of the detector that are trained; none named: all of it
+    frozen: tuple[str, ...] = ()  # parts of these that are not
+    rest_batch_norm: bool = False  # keep the running statistics that training starts with
     lora: LoraConfig = field(default_factory=LoraConfig)  # with a rank, only that and `trainable` are trained
     precision: Literal["bf16", "float32"] = "bf16"
     accumulate: int = 1  # work through each batch in so many parts: the same step in less memory

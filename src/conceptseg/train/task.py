@@ -70,15 +70,32 @@ class Task(nn.Module):
             ConfigError: a name that the detector does not have.
         """
         self.detector.requires_grad_(False)
+        for parameter in self._parameters_of(parts, "trainable"):
+            parameter.requires_grad_(True)
+
+    def freeze(self, parts: Sequence[str]) -> None:
+        """Leave these parts as they are.
+
+        Args:
+            parts: dotted names, as of `train_only`.
+
+        Raises:
+            ConfigError: a name that the detector does not have.
+        """
+        for parameter in self._parameters_of(parts, "frozen"):
+            parameter.requires_grad_(False)
+
+    def _parameters_of(self, parts: Sequence[str], entry: str) -> list[nn.Parameter]:
+        found: list[nn.Parameter] = []
         for part in parts:
-            found = [p for name, p in self.detector.named_parameters() if in_part(name, part)]
-            if not found:
+            own = [p for name, p in self.detector.named_parameters() if in_part(name, part)]
+            if not own:
                 known = ", ".join(name for name, _ in self.detector.named_children())
                 raise ConfigError(
-                    f"trainable names {part!r}, which this model does not have; its parts: {known}"
+                    f"{entry} names {part!r}, which this model does not have; its parts: {known}"
                 )
-            for parameter in found:
-                parameter.requires_grad_(True)
+            found += own
+        return found
 
     def rest_batch_norm(self) -> None:
         """Let batch norm keep its statistics from now on, though its scales and offsets train.
