@@ -40,8 +40,9 @@ def test_a_recipe_survives_being_written_and_read(tiny: Path, tmp_path: Path) ->
 def test_a_written_recipe_holds_every_default() -> None:
     written = yaml.safe_load(dump_recipe(Recipe()))
     assert written["optimiser"]["betas"] == [0.9, 0.98]
-    fresh = {"start": None, "start_partly": False, "start_without": []}
-    assert written["model"] == {"preset": "nano", "architecture": {}, **fresh}
+    fresh = {"start": None, "start_partly": False, "start_without": [], "new_tokenizer": False}
+    trunk = {"trunk_weights": None}
+    assert written["model"] == {"preset": "nano", "architecture": {}, **fresh, **trunk}
     assert written["data"]["stages"][0]["one_to_many"] is True
 
 
