@@ -4,9 +4,9 @@
 
 PHOTOS holds one COCO folder per source (docs/training-nano.md says where they come from). Asked are the
 held-out images of each: every name that is there, the names that the data says are absent, and one example
-box per name. Scores are cut at 0.5, regions count as found from an IoU of 0.5; cgF1@50 = F1@50 x IL-MCC. Masks
-are compared where every object of a source has one, boxes elsewhere. Then words that no training ever showed
-are asked of every image: how many are answered with something.
+box per name. Scores are cut at 0.5, regions count as found from an IoU of 0.5; cgF1@50 = F1@50 x IL-MCC.
+Masks are compared where every object of a source has one, boxes elsewhere. Then words that no training ever
+showed are asked of every image: how many are answered with something.
 
 Writes benchmarks/results/photograph_splits.json and photograph_splits.md.
 """
