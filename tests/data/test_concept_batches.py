@@ -12,6 +12,7 @@ import torch
 
 from conceptseg.checkpoints.folder import load_model_folder
 from conceptseg.data.batch import Batch
+from conceptseg.data.composites import CompositeConfig
 from conceptseg.data.concept_batches import BatchConfig, ConceptBatches
 from conceptseg.data.concept_data import open_dataset
 from conceptseg.data.step_batches import batches_from
@@ -89,3 +90,11 @@ def test_an_odd_number_of_images_is_refused() -> None:
     with pytest.raises(ConfigError, match="batch.images is 3; give an even number"):
         BatchConfig(images=3)
     assert dataclasses.replace(BatchConfig(), images=4).images == 4
+
+
+def test_composites_show_more_objects_and_are_the_same_whenever_asked_for(make: Any) -> None:
+    more = {"composites": CompositeConfig(), "composite_share": 1.0, "smallest_cutout": 12}
+    plain, pasted = make(), make(config=more)
+    assert_same(pasted[2], make(config=more)[2])
+    counts = [sum(int(data[step].targets.valid.sum()) for step in range(6)) for data in (plain, pasted)]
+    assert counts[1] > counts[0]

@@ -16,6 +16,7 @@ from conceptseg.models.config import (
     NeckConfig,
     RoiTransformerConfig,
     StudentConfig,
+    TimmConfig,
     UnifiedConfig,
 )
 from tests.models.tiny import GRID, RESOLUTION, TINY, randomise, tiny_detector
@@ -46,6 +47,16 @@ def test_one_student_of_each_family_exports(tmp_path, backbone):
     detector = build_detector(dataclasses.replace(TINY, vision=vision, neck=NeckConfig())).eval()
     randomise(detector.neck)
     assert_exports(VisionGraph(detector, 224), tmp_path / "vision.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["efficientnet_lite0", "resnet18"])
+def test_a_timm_trunk_under_the_pyramid_exports(tmp_path, network):
+    vision = TimmConfig(network=network, pyramid_width=16)
+    neck = NeckConfig(scales=(1.0, 1.0, 1.0), drop_last=0, per_level=True, normalise=True)
+    detector = build_detector(dataclasses.replace(TINY, vision=vision, neck=neck)).eval()
+    randomise(detector.neck)
+    assert_exports(VisionGraph(detector, 64), tmp_path / "vision.onnx")
 
 
 @pytest.mark.slow

@@ -13,8 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+import torch.nn.functional as F
 from PIL import Image, ImageFilter
+from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
+from conceptseg.data.annotated_view import AnnotatedView
+from conceptseg.data.collate import PreparedImage
 from conceptseg.data.cutouts import Cutout, Cutouts
 from conceptseg.errors import ConfigError
 from conceptseg.images import Pixels
@@ -58,34 +64,36 @@ class Composite:
     names: list[str]  # of the objects
     masks: npt.NDArray[np.bool_]  # (objects, side, side), what is in sight of each
 
+    @classmethod
+    def empty(cls, pixels: Pixels) -> Composite:
+        """A picture on which nothing is known to lie."""
+        return cls(pixels, [], np.zeros((0, *pixels.shape[:2]), np.bool_))
+
 
 def compose(
     cutouts: Cutouts,
-    background: Pixels,
+    ground: Composite,
     names: Sequence[str],
     config: CompositeConfig,
     rng: np.random.Generator,
-    base: Cutout | None = None,
 ) -> Composite:
     """Paste objects on a picture.
 
     Args:
         cutouts: to draw from.
-        background: (side, side, 3); is not changed.
+        ground: what they are pasted on, with the objects that it shows; is not changed.
         names: of the kinds to paste, each at least once where there is room.
         config: how.
         rng: decides.
-        base: what the background shows already, as large as the background.
+
+    Returns:
+        The objects of the ground first, then those that were pasted.
     """
-    side = background.shape[0]
-    picture = background.astype(np.float32)
-    found = Composite(background, [], np.zeros((0, side, side), np.bool_))
-    masks: list[npt.NDArray[np.bool_]] = []
-    areas: list[int] = []
-    if base is not None:
-        found.names.append(base.name)
-        masks.append(base.mask.copy())
-        areas.append(int(base.mask.sum()))
+    side = ground.pixels.shape[0]
+    picture = ground.pixels.astype(np.float32)
+    found = Composite(ground.pixels, list(ground.names), ground.masks)
+    masks = [mask.copy() for mask in ground.masks]
+    areas = [int(mask.sum()) for mask in masks]
     count = max(len(names), _how_many(config.objects, rng))
     # Many objects are small ones, as in any picture.
     largest = max(config.smallest, min(config.largest, 1.1 / np.sqrt(count)))
@@ -116,6 +124,91 @@ def compose(
     if masks:
         found.masks = np.stack(masks)
     return found
+
+
+def pasted_on(
+    view: AnnotatedView, cutouts: Cutouts, config: CompositeConfig, rng: np.random.Generator
+) -> AnnotatedView:
+    """An annotated view with more objects on it, of names that it surely shows or surely does not.
+
+    Args:
+        view: is not changed; objects with a box only keep it, whatever is pasted over them.
+        cutouts: to draw from.
+        config: how.
+        rng: decides.
+    """
+    known = [name for name in cutouts.names if name in view.phrases or name in view.absent]
+    if not known:
+        return view
+    kinds = int(rng.integers(1, config.kinds + 1))
+    names = [known[int(i)] for i in rng.permutation(len(known))[:kinds]]
+    prepared = view.prepared
+    side, mask_side = prepared.pixels.shape[-1], prepared.masks.shape[-1]
+    size_hw, boxes = prepared.size_hw, prepared.boxes_xyxy.view(-1, 4)
+    whole = _resized(prepared.masks, side)
+    for number in (~prepared.has_mask).nonzero()[:, 0].tolist():
+        whole[number] = box_mask(boxes[number], size_hw, side)
+    before = len(boxes)
+    ground = Composite(prepared.pixels.permute(1, 2, 0).numpy(), [""] * before, whole.bool().numpy())
+    composite = compose(cutouts, ground, names, config, rng)
+    masks = torch.from_numpy(composite.masks)
+    tight = mask_boxes(masks) * torch.tensor([size_hw[1], size_hw[0], size_hw[1], size_hw[0]])
+    tight[:before][~prepared.has_mask] = boxes[~prepared.has_mask]
+    phrases = {name: list(numbers) for name, numbers in view.phrases.items()}
+    for number, name in enumerate(composite.names[before:], before):
+        phrases.setdefault(name, []).append(number)
+    added = torch.ones(len(composite.names) - before, dtype=torch.bool)
+    return AnnotatedView(
+        PreparedImage(
+            pixels=torch.from_numpy(composite.pixels).permute(2, 0, 1).contiguous(),
+            boxes_xyxy=tight,
+            size_hw=size_hw,
+            masks=covered(masks, mask_side),
+            has_mask=torch.cat([prepared.has_mask, added]),
+        ),
+        phrases,
+        [name for name in view.absent if name not in phrases],
+    )
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """(O, h, w) bool -> (O, 4) xyxy in 0..1; an empty mask gives a box without area."""
+    height, width = masks.shape[-2:]
+    boxes = torch.zeros(len(masks), 4)
+    full = masks.flatten(1).any(1)
+    if full.any():
+        tight = masks_to_boxes(masks[full])
+        tight[:, 2:] += 1  # the last pixel belongs to the box
+        boxes[full] = tight / torch.tensor([width, height, width, height])
+    return boxes
+
+
+def box_mask(box_xyxy: Tensor, size_hw: tuple[float, float], side: int) -> Tensor:
+    """(side, side) bool: what a box holds, at least one pixel.
+
+    Args:
+        box_xyxy: (4,), in the units of `size_hw`.
+        size_hw: of the picture that it lies on.
+        side: of the mask.
+    """
+    height, width = size_hw
+    x0, y0, x1, y1 = (box_xyxy / torch.tensor([width, height, width, height]) * side).tolist()
+    top, left = min(int(y0), side - 1), min(int(x0), side - 1)
+    mask = torch.zeros(side, side, dtype=torch.bool)
+    mask[top : max(top + 1, round(y1)), left : max(left + 1, round(x1))] = True
+    return mask
+
+
+def covered(masks: Tensor, side: int) -> Tensor:
+    """(O, h, w) bool -> (O, side, side) bool: a pixel is on where at least half of it is covered."""
+    return _resized(masks, side) >= 0.5
+
+
+def _resized(masks: Tensor, side: int) -> Tensor:
+    """(O, h, w) -> (O, side, side) float, the share of each pixel that is covered."""
+    if not len(masks):
+        return torch.zeros(0, side, side)
+    return F.interpolate(masks[None].float(), size=(side, side), mode="area")[0]
 
 
 def _how_many(most: int, rng: np.random.Generator) -> int:

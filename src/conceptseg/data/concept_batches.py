@@ -14,8 +14,10 @@ from conceptseg.data.absent_words import AbsentWords
 from conceptseg.data.annotated_view import AnnotatedView, view_image
 from conceptseg.data.batch import Batch
 from conceptseg.data.collate import collate_images
+from conceptseg.data.composites import CompositeConfig, pasted_on
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.data.concept_questions import AskConfig, Questioner
+from conceptseg.data.cutouts import Cutouts
 from conceptseg.data.view import AugmentConfig, draw_view
 from conceptseg.errors import ConfigError
 from conceptseg.models.text.tokenizer import Tokenizer
@@ -32,12 +34,17 @@ class BatchConfig:
     workers: int = 1  # processes that read images; 0 reads them in the training process
     ask: AskConfig = field(default_factory=AskConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    composites: CompositeConfig | None = None  # paste more objects of the data on its images; None: do not
+    composite_share: float = 0.5  # of the images, that composites are made of
+    smallest_cutout: int = 24  # shorter side of an object that is pasted elsewhere, in pixels of its image
 
     def __post_init__(self) -> None:
         if self.images < 2 or self.images % 2:
             raise ConfigError(f"batch.images is {self.images}; give an even number, 2 or more")
         if self.questions < 1 or self.workers < 0:
             raise ConfigError("batch.questions must be 1 or more, batch.workers 0 or more")
+        if not 0 <= self.composite_share <= 1:
+            raise ConfigError(f"batch.composite_share is {self.composite_share}; give a share from 0 to 1")
 
 
 class ConceptBatches:
@@ -68,6 +75,7 @@ class ConceptBatches:
         self.process, self.processes = process, processes
         self.workers = config.workers
         self.questioner = Questioner(config.ask, AbsentWords(dataset.phrases))
+        self.cutouts = None if config.composites is None else Cutouts([dataset], config.smallest_cutout)
 
     def __len__(self) -> int:
         return self.steps
@@ -105,7 +113,11 @@ class ConceptBatches:
         augment = self.config.augment
         view = draw_view(image.width, image.height, augment, looked.shares, self.turns, rng)
         side = looked.resolution // 2
-        return view_image(image, view, looked.resolution, side, augment.colour, self.dataset.phrases, rng)
+        seen = view_image(image, view, looked.resolution, side, augment.colour, self.dataset.phrases, rng)
+        if self.cutouts is None or rng.random() >= self.config.composite_share:
+            return seen
+        assert self.config.composites is not None  # as there are cut-outs
+        return pasted_on(seen, self.cutouts, self.config.composites, rng)
 
 
 @dataclass(frozen=True)

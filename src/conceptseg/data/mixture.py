@@ -21,10 +21,10 @@ from conceptseg.data.absent_words import AbsentWords
 from conceptseg.data.annotated_view import AnnotatedView, view_image
 from conceptseg.data.batch import Batch, Question, RegionPhrases
 from conceptseg.data.collate import PreparedImage, collate_images
-from conceptseg.data.composites import Composite, CompositeConfig, compose
+from conceptseg.data.composites import Composite, CompositeConfig, compose, covered, mask_boxes
 from conceptseg.data.concept_data import ConceptDataset, open_dataset
 from conceptseg.data.concept_questions import AskConfig, Questioner
-from conceptseg.data.cutouts import Cutout, Cutouts
+from conceptseg.data.cutouts import Cutouts
 from conceptseg.data.foreign_words import foreign_words
 from conceptseg.data.names import Names
 from conceptseg.data.region_names import join_regions, named_regions
@@ -456,31 +456,29 @@ class CompositePairs:
 
     def draw(self, names: Sequence[str], side: int, rng: np.random.Generator) -> Composite:
         """A composite of kinds of objects, (side, side) pixels."""
-        background, base = self._background(names, side, rng)
-        return compose(self.cutouts, background, names, self.source.draw, rng, base)
+        return compose(self.cutouts, self._ground(side, rng), names, self.source.draw, rng)
 
     def _name(self, rng: np.random.Generator) -> str:
         return self.cutouts.names[int(rng.choice(len(self._weights), p=self._weights))]
 
-    def _background(
-        self, names: Sequence[str], side: int, rng: np.random.Generator
-    ) -> tuple[Pixels, Cutout | None]:
+    def _ground(self, side: int, rng: np.random.Generator) -> Composite:
         if self.backgrounds and (not self.grounds or rng.random() < self.source.on_backgrounds):
             path = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
-            return _window(load_image(path).pixels, side, rng), None
+            return Composite.empty(_window(load_image(path).pixels, side, rng))
         dataset = self.grounds[int(rng.integers(len(self.grounds)))]
         image = dataset[int(rng.integers(len(dataset)))]
         whole = square_pixels(load_image(image.path).pixels, side).permute(1, 2, 0).numpy()
-        objects = [(name, it) for name, its in image.phrases.items() for it in its]
-        if len(objects) != 1:
-            raise DataError(f"{image.path}: what is pasted on must show one object, not {len(objects)}")
-        name, it = objects[0]
-        mask = it.decode(image.height, image.width)
-        if mask is None:
-            raise DataError(f"{image.path}: what is pasted on must have a mask")
         rows = (np.arange(side) * image.height) // side
         columns = (np.arange(side) * image.width) // side
-        return whole, Cutout(name, whole, mask[rows][:, columns])
+        names, masks = [], []
+        for name, objects in image.phrases.items():
+            for it in objects:
+                mask = it.decode(image.height, image.width)
+                if mask is None:
+                    raise DataError(f"{image.path}: an object of what is pasted on has no mask")
+                names.append(name)
+                masks.append(mask[rows][:, columns])
+        return Composite(whole, names, np.stack(masks)) if masks else Composite.empty(whole)
 
     def _view(self, composite: Composite, stage: SceneStage, rng: np.random.Generator) -> AnnotatedView:
         pixels = torch.from_numpy(composite.pixels).permute(2, 0, 1).contiguous()
@@ -488,14 +486,11 @@ class CompositePairs:
         phrases: dict[str, list[int]] = {}
         for number, name in enumerate(composite.names):
             phrases.setdefault(name, []).append(number)
-        small = torch.nn.functional.interpolate(
-            masks[None].float(), size=(stage.mask_size, stage.mask_size), mode="area"
-        )[0]
         prepared = PreparedImage(
             pixels=recoloured(pixels, self.config.augment.colour, rng),
             boxes_xyxy=mask_boxes(masks),
             size_hw=(1.0, 1.0),
-            masks=small >= 0.5,
+            masks=covered(masks, stage.mask_size),
             has_mask=torch.ones(len(composite.names), dtype=torch.bool),
         )
         # What nobody can tell apart from something that lies there is not asked for.
@@ -517,20 +512,6 @@ def object_names(view: AnnotatedView) -> list[list[str]]:
         for number in objects:
             names[number].append(name)
     return names
-
-
-def mask_boxes(masks: torch.Tensor) -> torch.Tensor:
-    """(O, h, w) bool -> (O, 4) xyxy in 0..1; an empty mask gives a box without area."""
-    from torchvision.ops import masks_to_boxes
-
-    height, width = masks.shape[-2:]
-    boxes = torch.zeros(len(masks), 4)
-    full = masks.flatten(1).any(1)
-    if full.any():
-        tight = masks_to_boxes(masks[full])
-        tight[:, 2:] += 1  # the last pixel belongs to the box
-        boxes[full] = tight / torch.tensor([width, height, width, height])
-    return boxes
 
 
 def _window(pixels: Pixels, side: int, rng: np.random.Generator) -> Pixels:

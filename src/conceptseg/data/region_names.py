@@ -13,6 +13,7 @@ import torch
 
 from conceptseg.data.batch import RegionPhrases
 from conceptseg.data.collate import PreparedImage, normalised
+from conceptseg.data.composites import box_mask
 from conceptseg.data.names import Names
 from conceptseg.data.region_phrases import UNCLEAR
 from conceptseg.models.text.tokenizer import Tokenizer
@@ -43,7 +44,7 @@ def named_regions(
         cxcywh = normalised(image.boxes_xyxy.view(-1, 4), image.size_hw)
         for i, its in enumerate(own):
             if its:
-                masks.append(_region(image, cxcywh[i], i))
+                masks.append(_region(image, i))
                 boxes.append(cxcywh[i])
                 index.append(number)
                 called.append(its)
@@ -102,17 +103,11 @@ def join_regions(one: RegionPhrases, other: RegionPhrases) -> RegionPhrases:
     )
 
 
-def _region(image: PreparedImage, box_cxcywh: torch.Tensor, number: int) -> torch.Tensor:
+def _region(image: PreparedImage, number: int) -> torch.Tensor:
     """(h, w) bool: the object, or what its box holds where nothing else is known."""
     if image.has_mask[number]:
         return image.masks[number]
-    height, width = image.masks.shape[-2:]
-    cx, cy, w, h = box_cxcywh.tolist()
-    region = torch.zeros(height, width, dtype=torch.bool)
-    top, left = int((cy - h / 2) * height), int((cx - w / 2) * width)
-    bottom, right = round((cy + h / 2) * height), round((cx + w / 2) * width)
-    region[top : max(top + 1, bottom), left : max(left + 1, right)] = True
-    return region
+    return box_mask(image.boxes_xyxy.view(-1, 4)[number], image.size_hw, image.masks.shape[-1])
 
 
 def _examples(index: Sequence[int], rng: np.random.Generator) -> list[int]:
