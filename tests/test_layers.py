@@ -17,11 +17,16 @@ LAYERS = (
     "models",
     "checkpoints data dedupe device exemplar formats hub hub_download hub_files images loading losses "
     "official_api plots postprocess prompts result runtime segmenter",
-    "evaluation train",
-    "finetune distil presence exemplars export benchmark",
+    "evaluation",
+    "train",
+    "distil finetune exemplars export benchmark",
+    "presence",  # repairs by distillation, and studies students
     "cli serving",
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
+
+# Each stands for itself: what two of them need has its home below.
+SLICES = ("distil", "finetune", "exemplars", "export", "benchmark")
 
 # What a model file may need beside Python itself and the package.
 MODEL_DEPENDENCIES = {"torch", "torchvision", "timm", "tokenizers", "ftfy"}
@@ -62,6 +67,17 @@ def test_imports_never_point_upwards() -> None:
             if root == "conceptseg" and rest and LEVEL.get(rest[0], 0) > LEVEL[name]:
                 upwards.append(f"{path.relative_to(PACKAGE)} imports {module}")
     assert upwards == []
+
+
+def test_slices_do_not_import_each_other() -> None:
+    across = [
+        f"{path.relative_to(PACKAGE)} imports {module}"
+        for name, path in source_files()
+        if name in SLICES
+        for module in imported_modules(path)
+        if module.split(".")[1:2] and module.split(".")[1] in set(SLICES) - {name}
+    ]
+    assert across == []
 
 
 def test_models_know_only_torch_and_themselves() -> None:

@@ -15,12 +15,12 @@ from conceptseg.distil.run import DistilJob
 from conceptseg.errors import ConfigError, DataError
 from conceptseg.exemplars.align_recipe import AlignRecipe, load_align_recipe
 from conceptseg.exemplars.align_run import AlignJob, train_recipe
-from conceptseg.exemplars.align_task import AlignTask
-from conceptseg.exemplars.pool import PoolBatches, PoolConfig, PooledBatch, draw_pool, encode_pool
+from conceptseg.exemplars.pool import EncodedBatch, PoolBatches, PoolConfig, draw_pool, encode_pool
 from conceptseg.finetune.recipe import FinetuneRecipe
 from conceptseg.finetune.run import _task
 from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.models.config import PreprocessingConfig
+from conceptseg.train.exemplar_alignment import AlignTask
 from conceptseg.train.loop import Trainer
 from conceptseg.train.run_folder import RunFolder
 from tests.distil.tiny import tiny_recipe
@@ -133,7 +133,7 @@ def test_a_pools_batch_depends_on_seed_and_step_alone(tiny_segmenter) -> None:
     )
     data = PoolBatches(config, scenes, tiny_tokenizer(), 3, 10, levels)
     one, again, other = data[4], data[4], data[5]
-    assert isinstance(one, PooledBatch) and one.levels is not None and one.levels[-1].shape[:2] == (4, 32)
+    assert isinstance(one, EncodedBatch) and one.levels is not None and one.levels[-1].shape[:2] == (4, 32)
     assert torch.equal(one.pixels, again.pixels) and not torch.equal(one.pixels, other.pixels)
     assert one.phrases == again.phrases and len(data) == 10
     pixels = (one.pixels.float() / 255 - 0.5) / 0.5
@@ -150,7 +150,7 @@ def test_a_batch_in_parts_takes_its_kept_features_along(tiny_segmenter) -> None:
     assert sum(len(part.phrases) for part in parts) == len(whole.phrases)
     first = 0
     for part in parts:
-        assert isinstance(part, PooledBatch) and part.levels is not None
+        assert isinstance(part, EncodedBatch) and part.levels is not None
         pairs = slice(first, first + len(part.phrases))
         first = pairs.stop
         for index in ("image_index", "exemplar_index"):

@@ -13,9 +13,9 @@ from conceptseg.data.concept_questions import AskConfig
 from conceptseg.data.scene_batches import SceneDataConfig, SceneStage
 from conceptseg.data.scene_questions import QuestionConfig
 from conceptseg.data.view import AugmentConfig
-from conceptseg.exemplars.phases import PROGRESSIVE, AlignmentPhase, check_phases
 from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
+from conceptseg.train.phases import PROGRESSIVE, AlignmentPhase, check_phases
 from conceptseg.train.run_config import RunConfig, check
 
 SCENES = "scenes"  # as data.source: drawn while training goes on

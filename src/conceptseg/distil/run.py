@@ -24,12 +24,12 @@ from conceptseg.distil.student import check_same_answers, load_student, make_stu
 from conceptseg.distil.tasks import EncoderDistillation, FusionDistillation, LabelledDistillation
 from conceptseg.distil.teacher import Teacher
 from conceptseg.errors import ConfigError, ModelNotFoundError
-from conceptseg.exemplars.align_task import ExemplarAlignment
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.config import ModelConfig, PresenceCalibration
 from conceptseg.models.detector import Detector
 from conceptseg.models.presets import PRESETS
 from conceptseg.models.text.tokenizer import Tokenizer
+from conceptseg.train.exemplar_alignment import ExemplarAlignment
 from conceptseg.train.job import Work, run_job
 from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder

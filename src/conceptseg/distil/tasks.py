@@ -18,7 +18,6 @@ from conceptseg.data.batch import Batch
 from conceptseg.distil.batch import DistilBatch
 from conceptseg.distil.recipe import DistilWeights
 from conceptseg.distil.teacher import Teacher, normalised
-from conceptseg.exemplars.align_task import ExemplarAlignment
 from conceptseg.losses.detection import DetectionLoss, LossWeights, MasksOf
 from conceptseg.losses.distillation import (
     best_queries,
@@ -33,6 +32,7 @@ from conceptseg.models.config import PreprocessingConfig
 from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures
 from conceptseg.models.mask_head import MaskHead
 from conceptseg.models.prompts import PromptTokens, join_prompts
+from conceptseg.train.exemplar_alignment import ExemplarAlignment
 from conceptseg.train.task import Task
 
 

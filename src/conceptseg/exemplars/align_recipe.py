@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from conceptseg.errors import ConfigError
-from conceptseg.exemplars.phases import PROGRESSIVE, AlignmentPhase, check_phases
 from conceptseg.exemplars.pool import PoolConfig
 from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
 from conceptseg.models.config import AnyExemplarConfig
+from conceptseg.train.phases import PROGRESSIVE, AlignmentPhase, check_phases
 from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_config import RunConfig, check
 

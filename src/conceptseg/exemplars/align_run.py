@@ -13,7 +13,6 @@ from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
 from conceptseg.data.scenes import Scene
 from conceptseg.exemplars.align_recipe import AlignRecipe, load_align_recipe
-from conceptseg.exemplars.align_task import AlignTask, ExemplarAlignment
 from conceptseg.exemplars.align_validation import AlignValidation
 from conceptseg.exemplars.pool import PoolBatches, draw_pool, encode_pool
 from conceptseg.hub import find_model
@@ -21,6 +20,7 @@ from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.build import build_detector
 from conceptseg.models.config import AnyExemplarConfig, ModelConfig
 from conceptseg.models.detector import Detector
+from conceptseg.train.exemplar_alignment import AlignTask, ExemplarAlignment
 from conceptseg.train.job import Work, run_job
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.start import take_weights

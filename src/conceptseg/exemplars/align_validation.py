@@ -9,10 +9,10 @@ import torch
 
 from conceptseg.data.batch import Batch
 from conceptseg.exemplars.align_recipe import AlignRecipe
-from conceptseg.exemplars.align_task import AlignTask
 from conceptseg.exemplars.pool import PoolBatches, PoolConfig, draw_pool
 from conceptseg.exemplars.quick_f1 import box_f1
 from conceptseg.models.text.tokenizer import Tokenizer
+from conceptseg.train.exemplar_alignment import AlignTask
 from conceptseg.train.task import Task
 from conceptseg.train.validation import Validation
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from conceptseg.data.batch import Batch
 from conceptseg.data.scenes import Scene
-from conceptseg.exemplars.align_task import AlignTask
 from conceptseg.segmenter import Segmenter
+from conceptseg.train.exemplar_alignment import AlignTask
 
 TRIES = 5
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from conceptseg.data.batch import Batch
+from conceptseg.data.encoded_batch import EncodedBatch
 from conceptseg.data.scene_batches import collate
 from conceptseg.data.scene_questions import QuestionConfig, QuestionMaker
 from conceptseg.data.scenes import Scene, render_scene
@@ -84,23 +85,6 @@ class PoolConfig:
         """Pixels per side that the model sees, and that pictures are drawn at."""
         assert self.resolution is not None and self.render_size is not None, "see of_model"
         return self.resolution, self.render_size
-
-
-@dataclass
-class PooledBatch(Batch):
-    """A batch that may bring the features of its images along."""
-
-    levels: tuple[Tensor, ...] | None = None  # finest first, each (I, D, h, w)
-
-    def to(self, device: torch.device | str) -> PooledBatch:
-        moved = vars(super().to(device))
-        levels = None if self.levels is None else tuple(level.to(device) for level in self.levels)
-        return PooledBatch(**{**moved, "levels": levels})
-
-    def _pairs(self, pairs: Tensor) -> PooledBatch:
-        part, images = super()._pairs(pairs), self.images_of(pairs)
-        levels = None if self.levels is None else tuple(level[images] for level in self.levels)
-        return PooledBatch(**vars(part), levels=levels)
 
 
 def draw_pool(config: PoolConfig, split: str = "train") -> list[Scene]:
@@ -190,7 +174,7 @@ class PoolBatches:
         if self.config.dataset is not None:
             batch.targets = without_empty_masks(batch.targets)
         levels = None if self.levels is None else tuple(level[numbers].float() for level in self.levels)
-        return PooledBatch(**vars(batch), levels=levels)
+        return EncodedBatch(**vars(batch), levels=levels)
 
 
 def _square(scene: Scene, resolution: int) -> Tensor:

@@ -12,10 +12,10 @@ import numpy as np
 from conceptseg.data.concept_data import ConceptDataset, open_dataset
 from conceptseg.data.scenes import make_scenes
 from conceptseg.errors import DataError
+from conceptseg.evaluation.calibration import fit_to_labels
 from conceptseg.evaluation.evaluate import EvaluationResult, evaluate
 from conceptseg.evaluation.report import best_threshold, main_kind
 from conceptseg.models.config import ModelConfig, PresenceCalibration
-from conceptseg.presence.calibration import fit_to_labels
 from conceptseg.segmenter import Segmenter
 
 SCENE_SEED = 20_000  # far from those of a training run

@@ -11,10 +11,10 @@ from typing import Literal, TypeAlias
 
 from conceptseg.data.concept_batches import BatchConfig
 from conceptseg.errors import ConfigError
-from conceptseg.exemplars.phases import PROGRESSIVE, AlignmentPhase, check_phases
 from conceptseg.finetune.keep import KeepConfig
 from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
+from conceptseg.train.phases import PROGRESSIVE, AlignmentPhase, check_phases
 from conceptseg.train.run_config import RunConfig, check
 
 Only: TypeAlias = Literal["presence", "exemplar", "heads", "all"]

@@ -21,7 +21,6 @@ from conceptseg.data.concept_batches import ConceptBatches
 from conceptseg.data.concept_data import dataset_name
 from conceptseg.data.scene_batches import SCENES
 from conceptseg.errors import ConfigError
-from conceptseg.exemplars.align_task import AlignTask, ExemplarAlignment
 from conceptseg.finetune.averaging import average_with_start
 from conceptseg.finetune.forecast import SizedBatches, forecast, in_words
 from conceptseg.finetune.judge import Comparison, calibrated, compare, uncalibrated, with_config
@@ -37,6 +36,7 @@ from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector
 from conceptseg.segmenter import Segmenter
+from conceptseg.train.exemplar_alignment import AlignTask, ExemplarAlignment
 from conceptseg.train.extra import require_training_packages
 from conceptseg.train.job import Work, run_job
 from conceptseg.train.lora import merge_lora

@@ -33,12 +33,12 @@ from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.distil.recipe import DistilRecipe
 from conceptseg.distil.run import distil
 from conceptseg.errors import OptionError
+from conceptseg.evaluation.calibration import Matching, fit_to_labels, fit_to_teacher
 from conceptseg.hub import find_model
 from conceptseg.loading import load
 from conceptseg.models.config import ModelConfig, PresenceCalibration
 from conceptseg.models.rounding import is_rounded
 from conceptseg.postprocess import presence_probability
-from conceptseg.presence.calibration import Matching, fit_to_labels, fit_to_teacher
 from conceptseg.presence.finetuning import PresenceJob, PresenceRecipe
 from conceptseg.presence.judging import Judgement, judge, judgement_table
 from conceptseg.presence.labelled import FitAndJudge, fitting_data, is_scenes

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from conceptseg.errors import ConfigError
-from conceptseg.exemplars.align_task import ExemplarAlignment
-from conceptseg.exemplars.phases import JOINT, PROGRESSIVE, AlignmentPhase, check_phases, phase_at
+from conceptseg.train.exemplar_alignment import ExemplarAlignment
+from conceptseg.train.phases import JOINT, PROGRESSIVE, AlignmentPhase, check_phases, phase_at
 
 
 @pytest.mark.parametrize(

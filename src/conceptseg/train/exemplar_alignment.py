@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from conceptseg.data.batch import Batch
-from conceptseg.exemplars.phases import PROGRESSIVE, AlignmentPhase, phase_at
-from conceptseg.exemplars.pool import PooledBatch
+from conceptseg.data.encoded_batch import EncodedBatch
 from conceptseg.losses.alignment import AlignmentConfig, AlignmentLoss
 from conceptseg.losses.detection import DetectionLoss, LossWeights
 from conceptseg.models.config import PreprocessingConfig
 from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures
 from conceptseg.models.layers.positions import sine_of_map
 from conceptseg.models.prompts import PromptTokens, join_prompts
+from conceptseg.train.phases import PROGRESSIVE, AlignmentPhase, phase_at
 from conceptseg.train.task import DetectionTask
 
 
@@ -71,7 +71,7 @@ class AlignTask(DetectionTask):
 
     def encode_images(self, batch: Batch) -> ImageFeatures:
         """Features of every image of the batch; kept ones where the batch brings them."""
-        if not isinstance(batch, PooledBatch) or batch.levels is None:
+        if not isinstance(batch, EncodedBatch) or batch.levels is None:
             return super().encode_images(batch)
         levels = list(batch.levels)
         width = self.detector.config.width

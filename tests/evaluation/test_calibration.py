@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 from conceptseg.errors import DataError
-from conceptseg.presence.calibration import fit_to_labels, fit_to_teacher
+from conceptseg.evaluation.calibration import fit_to_labels, fit_to_teacher
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 2, 4000)
