@@ -17,7 +17,7 @@ from conceptseg.distil.run import DistilJob, distil
 from conceptseg.errors import ConfigError
 from conceptseg.models.config import PresenceCalibration
 from conceptseg.train import loop
-from conceptseg.train.run_config import OptimiserConfig
+from conceptseg.train.run_config import LoraConfig, OptimiserConfig
 from conceptseg.train.run_folder import RunFolder
 from tests.distil.tiny import ENCODERS, tiny_recipe
 
@@ -100,6 +100,20 @@ def test_only_named_parts_train_and_the_rest_stays_in_eval_mode(
     before, after = weights(student_folder), weights(folder)
     changed = {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
     assert changed == {"fusion_encoder", "decoder"}  # no batch norm of the encoder has moved either
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_low_rank_weights_are_merged_into_a_student_that_loads(
+    stage: int, student_folder: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    start = tiny_model_folder if stage == 1 else student_folder
+    lora = LoraConfig(rank=2, parts=("text_encoder", "fusion_encoder"))
+    recipe = tiny_recipe(stage, tiny_model_folder, start, trainable=("neck",), lora=lora)
+    before, after = weights(start), weights(distil(recipe, tmp_path / "run"))
+    assert before.keys() == after.keys()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    tuned = {name for name in changed if not name.startswith("neck.")}
+    assert tuned and all(name.endswith(("in_proj_weight", "out_proj.weight")) for name in tuned)
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_weights(

@@ -93,6 +93,13 @@ def test_another_encoder_takes_the_place_of_the_models(align_recipe, tiny_segmen
     assert changed_parts(tiny_segmenter.detector, detector) == {"exemplar_encoder"}
 
 
+def test_low_rank_weights_are_merged_into_a_model_that_loads(align_recipe, tiny_segmenter, tmp_path) -> None:
+    lora = {"rank": 2, "parts": ["fusion_encoder"]}
+    model = train_recipe(align_recipe(lora=lora, ema_decay=0.5), out=tmp_path / "run")
+    detector = load_model_folder(model)[0]
+    assert changed_parts(tiny_segmenter.detector, detector) == {"exemplar_encoder", "fusion_encoder"}
+
+
 def test_a_fresh_start_forgets_the_models_encoder(align_recipe, tiny_segmenter) -> None:
     recipe = load_align_recipe(align_recipe(fresh=True))
     work = AlignJob(recipe, RunFolder("unused")).build(0, 1)

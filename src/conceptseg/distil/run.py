@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.data.batch import Batch
 from conceptseg.data.concept_batches import BatchConfig, ConceptBatches
 from conceptseg.data.concept_data import ConceptDataset
@@ -93,7 +92,6 @@ class DistilJob:
     recipe: DistilRecipe
     folder: RunFolder
     dataset: ConceptDataset | None = None
-    _student: tuple[Detector, Tokenizer, ModelConfig] | None = field(default=None, repr=False)
 
     def prepare(self) -> None:
         """Nothing but the cache lies beside the recipe, and that is filled in `build`."""
@@ -101,7 +99,7 @@ class DistilJob:
     def build(self, process: int, processes: int) -> Work:
         recipe = self.recipe
         teacher = Teacher.load(recipe.teacher)
-        detector, tokenizer, config = self._student = self._make_student(teacher)
+        detector, tokenizer, config = self._make_student(teacher)
         if recipe.stage > 1:
             check_same_answers(config.architecture, teacher.config.architecture)
         _check_same_words(tokenizer, teacher.tokenizer, recipe)
@@ -110,13 +108,10 @@ class DistilJob:
         validate = None
         if recipe.validation_batches and process == 0:
             validate = HeldOutLosses(lambda: self._held_out(tokenizer, data), recipe.precision)
-        return Work(task, data, validate)
+        return Work(task, data, tokenizer, config, validate)
 
-    def finish(self, task: Task) -> None:
-        assert self._student is not None  # `build` has made it
-        _, tokenizer, config = self._student
-        dtype = getattr(torch, self.recipe.weights_dtype)
-        save_model_folder(self.folder.model_path, task.detector, tokenizer, config, dtype)
+    def finish(self, task: Task, work: Work) -> ModelConfig:
+        return work.config
 
     def _make_student(self, teacher: Teacher) -> tuple[Detector, Tokenizer, ModelConfig]:
         recipe = self.recipe

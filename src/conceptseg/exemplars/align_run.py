@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from conceptseg.checkpoints.atomic_write import replacing
-from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
 from conceptseg.data.scenes import Scene
 from conceptseg.exemplars.align_recipe import AlignRecipe, load_align_recipe
@@ -80,17 +79,16 @@ class AlignJob:
 
     def build(self, process: int, processes: int) -> Work:
         recipe = self.recipe
-        detector, self._tokenizer, self._config = start_model(recipe)
-        kept = self.kept or keep_pool(recipe, detector, self._config)
+        detector, tokenizer, config = start_model(recipe)
+        kept = self.kept or keep_pool(recipe, detector, config)
         scenes, levels = kept.scenes, kept.levels
-        pool = recipe.pool.of_model(self._config)
-        data = PoolBatches(pool, scenes, self._tokenizer, recipe.seed, recipe.steps, levels, process)
-        validate = AlignValidation(recipe, pool, self._tokenizer) if recipe.validation_batches else None
-        return Work(align_task(recipe, detector, self._config), data, validate)
+        pool = recipe.pool.of_model(config)
+        data = PoolBatches(pool, scenes, tokenizer, recipe.seed, recipe.steps, levels, process)
+        validate = AlignValidation(recipe, pool, tokenizer) if recipe.validation_batches else None
+        return Work(align_task(recipe, detector, config), data, tokenizer, config, validate)
 
-    def finish(self, task: Task) -> None:
-        dtype = getattr(torch, self.recipe.weights_dtype)
-        save_model_folder(self.folder.model_path, task.detector, self._tokenizer, self._config, dtype)
+    def finish(self, task: Task, work: Work) -> ModelConfig:
+        return work.config
 
 
 def start_model(recipe: AlignRecipe) -> LoadedModel:

@@ -12,10 +12,8 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from safetensors.torch import load_file
 
 from conceptseg.checkpoints.atomic_write import replacing
-from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
 from conceptseg.data.concept_batches import ConceptBatches
 from conceptseg.data.concept_data import dataset_name
@@ -39,7 +37,6 @@ from conceptseg.segmenter import Segmenter
 from conceptseg.train.exemplar_alignment import AlignTask, ExemplarAlignment
 from conceptseg.train.extra import require_training_packages
 from conceptseg.train.job import Work, run_job
-from conceptseg.train.lora import merge_lora
 from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.task import DetectionTask, Task
@@ -167,7 +164,7 @@ class FinetuneJob:
 
     def build(self, process: int, processes: int) -> Work:
         recipe = self.recipe
-        detector, tokenizer, config = self.model
+        detector, tokenizer, _ = self.model
         assert recipe.queries is not None and recipe.query_side is not None
         detector = with_more_queries(detector, recipe.queries, recipe.query_side)
         config = self._tuned_config()
@@ -177,7 +174,7 @@ class FinetuneJob:
         data, look = self._batches(process, processes), self._look()
         if process == 0 and not self.resumed:
             self._announce(task, data, look)
-        return Work(task, data, look)
+        return Work(task, data, tokenizer, config, look, ends_with_best=True)
 
     def _announce(self, task: Task, data: SizedBatches, look: DatasetValidation) -> None:
         """Say what will be done and, on a CPU, how long it will take."""
@@ -234,32 +231,23 @@ class FinetuneJob:
         some = spread(self.parts.judge, self.recipe.look_images)
         return DatasetValidation(some, self.model[1], self._tuned_config(), self.recipe.precision)
 
-    def finish(self, task: Task) -> None:
-        """Average the best weights with the start's, calibrate, compare, write model and report."""
-        if self.folder.best_path.is_file():
-            task.load_state_dict(load_file(self.folder.best_path))
-        merge_lora(task.detector)
-        _, tokenizer, config = self.model
+    def finish(self, task: Task, work: Work) -> ModelConfig:
+        """Average the best weights with the start's, calibrate, compare and report."""
         recipe, judge = self.recipe, self.parts.judge
-        tuned = uncalibrated(self._tuned_config())
         start = load_checkpoint(find_model(recipe.model))
         with Console(stderr=True).status("comparing before and after"):
             share = self._average(task, start[0])
-            after, result = calibrated(Segmenter(task.detector, tokenizer, tuned), judge)
+            after, result = calibrated(
+                Segmenter(task.detector, work.tokenizer, uncalibrated(work.config)), judge
+            )
             before = Segmenter(*start, device=after.device)
             found = compare(before, after, result, judge, recipe.scenes)
         after = with_config(after, self._with_provenance(after.config, share, found.threshold))
-        save_model_folder(
-            self.folder.model_path,
-            task.detector,
-            tokenizer,
-            after.config,
-            getattr(torch, recipe.weights_dtype),
-        )
         self.comparison = found
         spent = Spent(time.perf_counter() - self.began, sum(os.times()[:4]))
         write_report(self.folder, recipe, found, (before, after), judge, spent)
         shutil.rmtree(self.folder.path / FOLDER, ignore_errors=True)
+        return after.config
 
     def _with_provenance(self, config: ModelConfig, share: float, threshold: float | None) -> ModelConfig:
         recipe = self.recipe

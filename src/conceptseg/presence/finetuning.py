@@ -7,6 +7,7 @@ the token, and with it every other answer, as it is.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -22,7 +23,7 @@ from conceptseg.data.concept_questions import AskConfig
 from conceptseg.data.view import AugmentConfig
 from conceptseg.hub import find_model
 from conceptseg.losses.presence import presence_loss
-from conceptseg.models.config import PreprocessingConfig
+from conceptseg.models.config import ModelConfig, PreprocessingConfig, PresenceCalibration
 from conceptseg.models.detector import Detector
 from conceptseg.models.prompts import join_prompts
 from conceptseg.train.job import Work
@@ -45,6 +46,7 @@ class PresenceRecipe(RunConfig):
     data: str = ""
     images_used: int = 0
     trainable: tuple[str, ...] = PRESENCE
+    weights_dtype: Literal["bfloat16", "float16", "float32"] = "float32"  # what is not trained stays as it is
     steps: int = 300
     images: int = 8  # per step
     questions: int = 4  # phrases per image, half of them absent
@@ -102,7 +104,6 @@ class PresenceJob:
     recipe: PresenceRecipe
     folder: RunFolder
     dataset: ConceptDataset
-    trained: Detector | None = None
 
     def prepare(self) -> None:
         """Nothing lies beside the recipe."""
@@ -122,7 +123,13 @@ class PresenceJob:
             process=process,
             processes=processes,
         )
-        return Work(task, batches, None)
+        return Work(task, batches, tokenizer, config)
 
-    def finish(self, task: Task) -> None:
-        self.trained = task.detector
+    def finish(self, task: Task, work: Work) -> ModelConfig:
+        """What was fitted to the head before says nothing about the one that was trained."""
+        return dataclasses.replace(
+            work.config,
+            presence_calibration=PresenceCalibration(),
+            presence_mode="multiply",
+            provenance={**work.config.provenance, "presence_repair": "finetune"},
+        )

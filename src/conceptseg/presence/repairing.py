@@ -318,12 +318,7 @@ def _finetune(case: RepairCase) -> dict[str, float]:
     recipe = _finetune_recipe(str(case.path), case.data, len(case.fit), options)
     job = PresenceJob(recipe, RunFolder(case.folder / RUN), case.fit)
     run_job(job, options.resume and job.folder.recipe_path.is_file())
-    assert job.trained is not None  # `finish` has been called
-    # What was fitted to the head before says nothing about the one that was trained.
-    config = dataclasses.replace(
-        case.model.config, presence_calibration=PresenceCalibration(), presence_mode="multiply"
-    )
-    save_model_folder(case.folder, job.trained, case.model.tokenizer, _with_provenance(config, "finetune"))
+    _copy_model(job.folder, case.folder)
     pairs = min(recipe.steps * recipe.images * recipe.questions, sum(_pairs(case.fit)))
     return {"images": len(case.fit), "pairs": pairs, "labels": pairs}
 
@@ -336,9 +331,7 @@ def _distil(case: RepairCase) -> dict[str, float]:
         if not (run / "model").is_dir():
             resume = case.options.resume and (run / "recipe.yaml").is_file()
             distil(recipe, run, resume, dataset=None if drawn else case.fit)
-    for name in FILES:
-        with replacing(case.folder / name) as draft:
-            shutil.copyfile(run / "model" / name, draft)
+    _copy_model(RunFolder(run), case.folder)
     if drawn:  # every step has images of its own; only stage 3 looks at their labels
         images = {it.stage: it.steps * it.data.images for it in recipes}
         pairs = {it.stage: images[it.stage] * it.data.questions for it in recipes}
@@ -361,6 +354,12 @@ def _distil_recipes(model: str, data: str, folder: Path, options: RepairOptions)
         recipes.append(read_recipe(DistilRecipe, f"distil-{stage}", _overrides(said, options, stage)))
         model = str(_stage_folder(folder, stage) / "model")
     return recipes
+
+
+def _copy_model(run: RunFolder, folder: Path) -> None:
+    for name in FILES:
+        with replacing(folder / name) as draft:
+            shutil.copyfile(run.model_path / name, draft)
 
 
 def _stage_folder(folder: Path, stage: int) -> Path:

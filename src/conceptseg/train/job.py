@@ -1,7 +1,7 @@
 """From a recipe to a run folder, whatever the task: what all of them do before and after the loop.
 
 A job says what is special: what lies in the folder before training starts, what is trained on what, and what
-is written at the end. `run_job` runs it in one process or in several.
+is done to the trained model. `run_job` runs it in one process or in several, and saves the model.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.data.step_batches import StepBatches
 from conceptseg.errors import ConceptSegError, TrainingError
+from conceptseg.models.config import ModelConfig
+from conceptseg.models.text.tokenizer import Tokenizer
 from conceptseg.train.extra import require_training_packages
 from conceptseg.train.run_config import RunConfig
 from conceptseg.train.run_folder import RunFolder
@@ -26,11 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Work:
-    """What one process trains, on what, and how it is judged."""
+    """What one process trains, on what, how it is judged, and what makes a model of it again."""
 
     task: Task
     data: StepBatches
-    validate: Validate | None  # the main process alone asks
+    tokenizer: Tokenizer
+    config: ModelConfig  # of the detector that is trained
+    validate: Validate | None = None  # the main process alone asks
+    ends_with_best: bool = False  # with the weights of the best validation instead of the last ones
 
 
 class Job(Protocol):
@@ -48,12 +54,20 @@ class Job(Protocol):
     def build(self, process: int, processes: int) -> Work:
         """Make what this process works with; random numbers are seeded with the recipe's seed."""
 
-    def finish(self, task: Task) -> None:
-        """Write the trained model, merged (`lora.merge_lora`); the main process alone."""
+    def finish(self, task: Task, work: Work) -> ModelConfig:
+        """Do to the trained model what is special about this job; the main process alone.
+
+        Args:
+            task: trained, with the names of an ordinary model; changed in place.
+            work: as it was built.
+
+        Returns:
+            The config that the model is saved with.
+        """
 
 
 def run_job(job: Job, resume: bool = False) -> None:
-    """Train.
+    """Train, and save the model in the folder of the run.
 
     Started by `torchrun` or `accelerate launch`, several processes train together: each takes other data, a
     step is as many times larger, and the main one writes the run folder.
@@ -73,7 +87,7 @@ def run_job(job: Job, resume: bool = False) -> None:
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
     from conceptseg.train.loop import Trainer
-    from conceptseg.train.lora import add_lora
+    from conceptseg.train.lora import add_lora, merge_lora
     from conceptseg.train.recompute import forget_activations
 
     # Which parameters a step uses depends on its prompts (boxes or none) and its stage.
@@ -106,7 +120,12 @@ def run_job(job: Job, resume: bool = False) -> None:
     trainer = Trainer(job.recipe, work.task, work.data, work.validate, job.folder, accelerator)
     trained = trainer.run(state)
     if accelerator.is_main_process:
-        job.finish(trained)
+        if work.ends_with_best:
+            job.folder.load_best(trained)
+        merge_lora(trained.detector)
+        config = job.finish(trained, work)
+        dtype = getattr(torch, job.recipe.weights_dtype)
+        save_model_folder(job.folder.model_path, trained.detector, work.tokenizer, config, dtype)
     accelerator.end_training()
 
 

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from conceptseg.checkpoints.atomic_write import replacing
-from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.data.batch import Batch
 from conceptseg.data.mixture import (
     MixedBatches,
@@ -24,7 +21,6 @@ from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
 from conceptseg.train.job import Work, run_job
-from conceptseg.train.lora import merge_lora
 from conceptseg.train.recipe import Recipe, load_recipe
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.start import start_detector, start_tokenizer
@@ -79,29 +75,25 @@ class SceneJob:
 
     def build(self, process: int, processes: int) -> Work:
         recipe = self.recipe
-        tokenizer = self._tokenizer()
+        tokenizer = Tokenizer.load(
+            self.folder.tokenizer_path, recipe.model.detector_config().text.context_length
+        )
         detector = start_detector(recipe.model, tokenizer)
         return Work(
             task=SceneTask(
                 detector, DetectionLoss(recipe.loss), recipe.preprocessing, recipe.weights, recipe.data
             ),
             data=_batches(recipe, tokenizer, process, processes),
+            tokenizer=tokenizer,
+            config=_model_config(recipe),
             validate=SceneValidation(lambda: _validation(recipe, tokenizer), recipe.precision)
             if recipe.validation_batches
             else None,
         )
 
-    def finish(self, task: Task) -> None:
-        dtype = getattr(torch, self.recipe.weights_dtype)
-        merge_lora(task.detector)
+    def finish(self, task: Task, work: Work) -> ModelConfig:
         task.detector.mask_head.scale_instance_logits(self.recipe.saved_mask_scale)
-        save_model_folder(
-            self.folder.model_path, task.detector, self._tokenizer(), _model_config(self.recipe), dtype
-        )
-
-    def _tokenizer(self) -> Tokenizer:
-        length = self.recipe.model.detector_config().text.context_length
-        return Tokenizer.load(self.folder.tokenizer_path, length)
+        return work.config
 
 
 def _model_config(recipe: Recipe) -> ModelConfig:

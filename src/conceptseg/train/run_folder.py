@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from conceptseg.checkpoints.atomic_write import replacing, write_text
 from conceptseg.errors import ConfigError, TrainingError
@@ -150,6 +150,11 @@ class RunFolder:
         with replacing(self.best_path) as path:
             state = task.state_dict()
             save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, path)
+
+    def load_best(self, task: torch.nn.Module) -> None:
+        """Give a task the weights of the best validation; without any it keeps its own."""
+        if self.best_path.is_file():
+            task.load_state_dict(load_file(self.best_path))
 
     def log(self, values: dict[str, float | int | str]) -> None:
         with self.metrics_path.open("a", encoding="utf-8") as file:
