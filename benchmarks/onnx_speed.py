@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 import conceptseg as cs  # noqa: E402  # after the path, as below
 from benchmarks.distillation_step import build_teacher  # noqa: E402
+from benchmarks.random_sam3 import CLIP_TOKENS, made_up_vocabulary  # noqa: E402
 from conceptseg.benchmark.programs import Ours  # noqa: E402
 from conceptseg.benchmark.report import processor_name  # noqa: E402
 from conceptseg.benchmark.run import compare, take_turns  # noqa: E402
@@ -36,6 +37,8 @@ from conceptseg.checkpoints.folder import save_model_folder  # noqa: E402
 from conceptseg.export.onnx_export import export_onnx  # noqa: E402
 from conceptseg.hub import find_model  # noqa: E402
 from conceptseg.models.presets import PRESETS  # noqa: E402
+from conceptseg.models.text.tokenizer import Tokenizer  # noqa: E402
+from conceptseg.models.text.tokenizer_files import clip_tokenizer  # noqa: E402
 from conceptseg.runtime.onnx_detector import OnnxDetector  # noqa: E402
 from conceptseg.runtime.onnx_folder import GRAPHS  # noqa: E402
 
@@ -78,7 +81,10 @@ def model_folder(model: str, scratch: Path) -> Path:
     if not (folder / "config.json").is_file():
         torch.manual_seed(0)
         made = build_teacher(model, resolution=1008)
-        save_model_folder(folder, made.detector("cpu"), made.tokenizer, made.config)
+        tokenizer, text = made.tokenizer, made.config.architecture.text
+        if text.vocab_size == CLIP_TOKENS:  # which takes no smaller tokenizer
+            tokenizer = Tokenizer(clip_tokenizer(*made_up_vocabulary()), text.context_length)
+        save_model_folder(folder, made.detector("cpu"), tokenizer, made.config)
     return folder
 
 

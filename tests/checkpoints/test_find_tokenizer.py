@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from conceptseg.checkpoints import find_tokenizer as module
-from conceptseg.checkpoints.find_tokenizer import SOURCE, find_tokenizer
+from conceptseg.checkpoints.find_tokenizer import SOURCE, check_vocabulary, find_tokenizer
+from conceptseg.checkpoints.loaders import open_checkpoint
 from conceptseg.errors import CheckpointError
 from conceptseg.hub_download import open_repository
+from tests.checkpoints.foreign_files import official_state, write_tokenizer
 from tests.hub_server import FakeHub, FakeRepository
 from tests.models.text.clip_files import learn, write_json, write_original, write_vocabulary
+from tests.models.tiny import tiny_config
 
 VOCABULARY, MERGES = learn(60)
 
 
 @pytest.fixture
 def hub(loopback_hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHub:
-    """Serves a vocabulary that stands for CLIP's."""
+    """Serves a vocabulary that stands for CLIP's; no other package has one."""
     monkeypatch.setattr(module, "CLIP_SIZE", len(VOCABULARY))
+    monkeypatch.setattr(module, "PACKAGES", ())
     folder = tmp_path / "served"
     folder.mkdir()
     write_json(folder, VOCABULARY, MERGES)
@@ -70,6 +76,21 @@ def test_that_of_another_cached_model_will_do(hub: FakeHub, checkpoint: Path, fi
     assert len(hub.requests) == asked
 
 
+@pytest.mark.parametrize("place", ["open_clip", "sam3/assets", "assets"])
+def test_that_of_an_installed_package_will_do_and_imports_nothing(
+    hub: FakeHub, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    package = tmp_path / "site" / ("open_clip" if place == "open_clip" else "sam3")
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "site" / place).mkdir(parents=True, exist_ok=True)
+    write_original(tmp_path / "site" / place, MERGES)
+    monkeypatch.setattr(module, "PACKAGES", (package.name,))
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert find_tokenizer(checkpoint, 32).vocab_size == len(VOCABULARY)
+    assert hub.requests == []
+
+
 def test_half_a_cached_vocabulary_is_passed_over(hub: FakeHub, checkpoint: Path) -> None:
     open_repository(SOURCE).fetch(["vocab.json"])
     assert find_tokenizer(checkpoint, 32).vocab_size == len(VOCABULARY)
@@ -101,3 +122,19 @@ def test_a_vocabulary_of_another_size_is_not_taken_for_clips(
     monkeypatch.setattr(module, "CLIP_SIZE", 49408)
     with pytest.raises(CheckpointError, match="should hold CLIP's tokenizer of 49408 tokens"):
         find_tokenizer(checkpoint, 32)
+
+
+@pytest.mark.parametrize(("rows", "tokens"), [(49408, 49407), (49408, 49409), (300, 301)])
+def test_a_tokenizer_that_is_not_the_text_encoders_is_refused(rows: int, tokens: int) -> None:
+    tokenizer = SimpleNamespace(vocab_size=tokens)
+    with pytest.raises(CheckpointError, match=f"tokenizer of here has {tokens} tokens, .* knows {rows}"):
+        check_vocabulary(tokenizer, rows, "here")  # type: ignore[arg-type]
+    check_vocabulary(SimpleNamespace(vocab_size=rows), rows, "here")  # type: ignore[arg-type]
+
+
+def test_a_model_of_clips_rows_with_a_small_tokenizer_does_not_load(tmp_path: Path) -> None:
+    config = tiny_config(text={"heads": 1, "vocab_size": 49408})
+    torch.save(official_state(config), tmp_path / "sam3.pt")
+    write_tokenizer(tmp_path)
+    with pytest.raises(CheckpointError, match="tokens, the text encoder knows 49408"):
+        open_checkpoint(tmp_path / "sam3.pt").tokenizer()

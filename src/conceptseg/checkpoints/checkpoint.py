@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from conceptseg.checkpoints.find_tokenizer import find_tokenizer
+from conceptseg.checkpoints.find_tokenizer import check_vocabulary, find_tokenizer
 from conceptseg.checkpoints.key_table import UNUSED, KeyTable, Piece, Plan, first_few
 from conceptseg.checkpoints.report import KeyReport
 from conceptseg.checkpoints.weights import Weights
@@ -94,15 +94,11 @@ class Checkpoint:
         """Find and read the tokenizer.
 
         Raises:
-            CheckpointError: there is none, or it has more tokens than the text encoder knows.
+            CheckpointError: there is none, or it is not that of the text encoder.
         """
         text = self.config.architecture.text
         tokenizer = find_tokenizer(self.tokenizer_path, text.context_length)
-        if tokenizer.vocab_size > text.vocab_size:
-            raise CheckpointError(
-                f"the tokenizer of {self.source} has {tokenizer.vocab_size} tokens, the text encoder knows "
-                f"{text.vocab_size}"
-            )
+        check_vocabulary(tokenizer, text.vocab_size, self.source)
         return tokenizer
 
     def load(self) -> Detector:

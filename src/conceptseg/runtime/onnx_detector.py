@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from conceptseg.checkpoints.find_tokenizer import check_vocabulary
 from conceptseg.errors import CheckpointError, MissingDependencyError, OptionError, PromptError
 from conceptseg.models.detector import DetectorOutput, ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens
@@ -52,8 +53,15 @@ class OnnxDetector:
         self._lock = threading.Lock()
 
     def tokenizer(self) -> Tokenizer:
-        """The one that lies in the folder."""
-        return Tokenizer.load(self.folder / "tokenizer.json", self.config.architecture.text.context_length)
+        """The one that lies in the folder.
+
+        Raises:
+            CheckpointError: it is damaged, or not that of the text encoder.
+        """
+        text = self.config.architecture.text
+        tokenizer = Tokenizer.load(self.folder / "tokenizer.json", text.context_length)
+        check_vocabulary(tokenizer, text.vocab_size, str(self.folder))
+        return tokenizer
 
     def run_with(self, graphs: Mapping[str, Graph]) -> None:
         """Have another program run some of the graphs, as OpenVINO does in `benchmarks/onnx_speed.py`.

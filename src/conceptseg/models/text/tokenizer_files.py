@@ -21,7 +21,7 @@ ORIGINAL = "bpe_simple_vocab_16e6.txt.gz"
 TOKENIZER_FILES = (TOKENIZER, VOCABULARY, MERGES, ORIGINAL)
 
 WORD_END = "</w>"
-ORIGINAL_MERGES = 49152 - 2 * 256 - 2  # the file holds more than CLIP was trained with
+ORIGINAL_MERGES = 49152 - 256 - 2  # as CLIP's code counts them; the file holds more than it was trained with
 ORIGINAL_LIMIT = 64 << 20  # bytes when unpacked; the real one has 3 MB
 # How CLIP splits cleaned text: contractions, words, single digits, runs of anything else.
 PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
