@@ -121,8 +121,13 @@ def test_labels_must_be_one_or_nought_for_each_box():
     ):
         with pytest.raises(PromptError, match=message):
             check_boxes([box, box], labels, SIZE)
-    with pytest.raises(PromptError, match="labels has 1 entries, but there are no boxes"):
-        check_boxes(None, [1], SIZE)
+    for labels in ([1], 1, True, np.array(1), torch.tensor([1])):
+        with pytest.raises(PromptError, match="labels has 1 entries, but there are no boxes"):
+            check_boxes(None, labels, SIZE)
+    for labels in (object(), iter([1]), {1}, "1"):
+        for boxes in (None, [box]):
+            with pytest.raises(PromptError, match="labels must be a list with a 1 or 0 for each box; got"):
+                check_boxes(boxes, labels, SIZE)
 
 
 def test_thresholds_are_one_for_all_or_one_per_phrase():

@@ -88,15 +88,15 @@ def check_boxes(
     Raises:
         PromptError: names the box or label that is wrong, and what would be right.
     """
-    rows = _box_rows(boxes)
+    rows, given = _box_rows(boxes), _label_values(labels)
     if not rows:
-        if labels is not None and len(labels):
-            raise PromptError(f"labels has {len(labels)} entries, but there are no boxes")
+        if given:
+            raise PromptError(f"labels has {len(given)} entries, but there are no boxes")
         return None
     clipped = [_check_box(row, f"boxes[{i}]", size_hw, name) for i, row in enumerate(rows)]
     return BoxPrompt(
         boxes_xyxy=np.asarray(clipped, dtype=np.float32),
-        labels=np.asarray(_check_labels(labels, len(rows)), dtype=np.int64),
+        labels=np.asarray(_check_labels(given, len(rows)), dtype=np.int64),
         size_hw=size_hw,
     )
 
@@ -180,13 +180,19 @@ def _check_box(row: list[Any], where: str, size_hw: tuple[int, int], name: str) 
     return clipped
 
 
-def _check_labels(labels: LabelsInput | None, count: int) -> list[int]:
+def _label_values(labels: LabelsInput | None) -> list[Any] | None:
     if labels is None:
-        return [1] * count
-    values = labels.tolist() if isinstance(labels, (np.ndarray, Tensor)) else labels
+        return None
+    values: Any = labels.tolist() if isinstance(labels, (np.ndarray, Tensor)) else labels
     values = [values] if _is_number(values) or isinstance(values, bool) else values
     if not isinstance(values, (list, tuple)):
         raise PromptError(f"labels must be a list with a 1 or 0 for each box; got {type(labels).__name__}")
+    return list(values)
+
+
+def _check_labels(values: list[Any] | None, count: int) -> list[int]:
+    if values is None:
+        return [1] * count
     if len(values) != count:
         raise PromptError(
             f"labels has {len(values)} entries for {count} box{'es' * (count != 1)}; give one each"
