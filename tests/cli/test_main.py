@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -33,6 +34,18 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(given: str | None, wanted: str) -> None:
+    # Before torch is imported, for it is read only once.
+    code = (
+        "import os, sys; from conceptseg.cli.main import main; assert main(['--version']) == 0\n"
+        f"assert os.environ['OMP_WAIT_POLICY'] == {wanted!r} and 'torch' not in sys.modules"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("command", [[], ["scenes"]], ids=" ".join)

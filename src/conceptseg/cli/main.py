@@ -86,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 2 after a user's mistake; 130 when interrupted; 1 when nobody reads the output.
     """
+    # Threads that spin while they wait stand in each other's way on a busy machine. Read once, as torch
+    # is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         status = app(args=arguments, prog_name="conceptseg", standalone_mode=False)
         sys.stdout.flush()  # a closed pipe shows here and not after the last line of Python
