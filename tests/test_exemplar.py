@@ -4,6 +4,7 @@ import torch
 from safetensors.torch import save_file
 
 import conceptseg as cs
+from conceptseg.exemplar import FORMAT
 from conceptseg.models.prompts import PromptTokens, join_prompts
 
 BOX = [[10, 10, 40, 40]]
@@ -98,6 +99,23 @@ def test_files_that_are_no_exemplars_say_so(tmp_path):
     ):
         with pytest.raises(cs.PromptError, match=message):
             cs.Exemplar.load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tokens": torch.full((2, 32), float("nan"))}, "no rows of finite numbers"),
+        ({"tokens": torch.zeros(32)}, "no rows of finite numbers"),
+        ({"labels": torch.tensor([7])}, "labels are not 1 and 0"),
+        ({"images": "many"}, "many"),
+    ],
+)
+def test_a_file_of_what_is_no_exemplar_is_refused(tmp_path, changes, message):
+    values = {"tokens": torch.zeros(2, 32), "labels": torch.tensor([1]), "images": "1", **changes}
+    metadata = {"format": FORMAT, "model": "0" * 16, "images": values.pop("images")}
+    save_file(values, tmp_path / "a.safetensors", metadata)
+    with pytest.raises(cs.PromptError, match=f"is not a concept file, or is damaged: .*{message}"):
+        cs.Exemplar.load(tmp_path / "a.safetensors")
 
 
 def test_an_exemplar_that_cannot_be_written_says_so(tiny_segmenter, picture, tmp_path):

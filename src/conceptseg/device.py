@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from conceptseg.errors import OptionError
+from conceptseg.models.config import RESOLUTION
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -97,10 +98,10 @@ def choose_resolution(resolution: int | None, default: int, stride: int) -> int:
         stride: the side must be a multiple of this.
 
     Raises:
-        OptionError: not a positive multiple; the message names the nearest ones.
+        OptionError: not a positive multiple, and the message names the nearest ones; or too large.
     """
     if resolution is None:
-        return default
+        resolution = default
     if isinstance(resolution, bool) or not isinstance(resolution, int):
         raise OptionError(f"resolution must be a whole number of pixels; got {resolution!r}")
     if resolution < stride or resolution % stride:
@@ -109,4 +110,6 @@ def choose_resolution(resolution: int | None, default: int, stride: int) -> int:
         raise OptionError(
             f"resolution {resolution} is not a positive multiple of {stride} for this model; try {nearest}"
         )
+    if resolution > RESOLUTION[1]:
+        raise OptionError(f"resolution {resolution} is more than {RESOLUTION[1]}, the largest that is tried")
     return resolution

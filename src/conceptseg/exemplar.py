@@ -89,8 +89,15 @@ class Exemplar:
                 if metadata.get("format") != FORMAT:
                     raise PromptError(f"{path} is not a concept file: Exemplar.save() writes them")
                 tokens, labels = file.get_tensor("tokens"), file.get_tensor("labels")
-            return cls(tokens, tuple(labels.tolist()), metadata["model"], int(metadata["images"]))
-        except (OSError, SafetensorError, KeyError) as error:
+            images = int(metadata["images"])
+            if tokens.ndim != 2 or not bool(tokens.isfinite().all()):
+                raise ValueError("its tokens are no rows of finite numbers")
+            if labels.ndim != 1 or not set(labels.tolist()) <= {0, 1}:
+                raise ValueError("its labels are not 1 and 0")
+            return cls(tokens.float(), tuple(int(label) for label in labels), metadata["model"], images)
+        except PromptError:
+            raise
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise PromptError(f"{path} is not a concept file, or is damaged: {error}") from error
 
     def check_model(self, model: str, width: int) -> None:

@@ -24,7 +24,7 @@ from conceptseg.errors import ImageError, OptionError, PromptError
 from conceptseg.images import ImageInput, load_image
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
-from conceptseg.postprocess import detection_scores
+from conceptseg.postprocess import check_finite, detection_scores
 from conceptseg.prompts import VISUAL, check_phrases, check_thresholds
 from conceptseg.segmenter import Segmenter
 
@@ -210,6 +210,8 @@ class Sam3Processor:
             kept = scores > self.confidence_threshold
             boxes = cxcywh_to_xyxy(output.boxes_cxcywh[-1, kept, 0].float())
             logits = network.chosen_masks(output, 0, kept.nonzero()[:, 0])[:, None].float()  # (kept, 1, h, w)
+        for what, values in (("scores", scores), ("boxes", boxes), ("mask logits", logits)):
+            check_finite(what, values)
         masks = _resize(logits, height, width).sigmoid()
         state["masks_logits"] = masks  # the official name for what are probabilities
         state["masks"] = masks > 0.5

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from conceptseg.dedupe import DedupeMode, check_dedupe, keep_distinct
-from conceptseg.errors import OptionError
+from conceptseg.errors import CheckpointError, OptionError
 from conceptseg.images import LoadedImage, masks_at_image_size
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.config import ModelConfig, PresenceCalibration
@@ -77,6 +77,19 @@ def presence_probability(presence_logits: Tensor, mode: str, calibration: Presen
     return torch.sigmoid(presence_logits)
 
 
+def check_finite(what: str, values: Tensor) -> None:
+    """Refuse to read what is no number. Weights are read as they are used, so they are not looked at before.
+
+    Raises:
+        CheckpointError: names what is wrong.
+    """
+    if not bool(values.isfinite().all()):
+        raise CheckpointError(
+            f"the {what} of this model are not finite numbers: its weights are damaged, or too large for the "
+            "number type it runs in; load it again, or with dtype='float32'"
+        )
+
+
 def detection_scores(
     class_logits: Tensor, presence_logits: Tensor, mode: str, calibration: PresenceCalibration
 ) -> Tensor:
@@ -110,21 +123,28 @@ def read_result(
     """Read the answer to one (image, prompt) pair of a batch; masks are made for kept detections only.
 
     `chosen_masks` is that of the network, which knows what masks are made of.
+
+    Raises:
+        CheckpointError: an answer is no finite number.
     """
     height, width = image.size_hw
     class_logits = output.class_logits[-1, :, pair].float().cpu()  # (N,)
     presence_logit = output.presence_logits[-1, pair].float().cpu()  # ()
+    check_finite("class logits", class_logits)
+    check_finite("presence logits", presence_logit)
     scores = detection_scores(class_logits, presence_logit, options.presence_mode, options.calibration)
 
     order = torch.argsort(scores, descending=True, stable=True)
     kept = order[scores[order] > threshold]  # query numbers, best first
     mask_logits = chosen_masks(output, pair, kept)  # (kept, h, w)
+    check_finite("mask logits", mask_logits)
     if options.dedupe != "none" and len(kept) > 1:
         distinct = keep_distinct(mask_logits, options.dedupe)
         kept, mask_logits = kept[distinct], mask_logits[distinct.to(mask_logits.device)]
     kept, mask_logits = kept[: options.max_instances], mask_logits[: options.max_instances]
 
     boxes = cxcywh_to_xyxy(output.boxes_cxcywh[-1, :, pair].float().cpu()[kept])  # (kept, 4) in [0, 1]
+    check_finite("boxes", boxes)
     boxes_px = (boxes * torch.tensor([width, height, width, height])).numpy()
     masks = masks_at_image_size(mask_logits, (height, width))
     if options.mask_margin is not None:

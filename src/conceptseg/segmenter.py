@@ -26,7 +26,13 @@ from conceptseg.models.packing import can_pack, pack
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 from conceptseg.models.rounding import ROUNDED, is_rounded
 from conceptseg.models.text.tokenizer import Tokenizer
-from conceptseg.postprocess import PresenceMode, ReadingOptions, check_reading_options, read_result
+from conceptseg.postprocess import (
+    PresenceMode,
+    ReadingOptions,
+    check_finite,
+    check_reading_options,
+    read_result,
+)
 from conceptseg.prompts import (
     VISUAL,
     BoxesInput,
@@ -207,6 +213,7 @@ class Segmenter:
             ImageError: the image cannot be used.
             PromptError: nothing was asked, or a phrase, box, label or exemplar is wrong.
             OptionError: an option has an impossible value.
+            CheckpointError: the network answers with what is no number; its weights are damaged.
         """
         question = self._question(
             text, boxes, exemplar, threshold, presence, dedupe, max_instances, return_raw
@@ -296,7 +303,7 @@ class Segmenter:
             labels: (M,) 1 = like this, 0 = not like this; None: all 1.
 
         Raises:
-            ImageError, PromptError: as for `segment`.
+            ImageError, PromptError, CheckpointError: as for `segment`.
         """
         loaded = image.image if isinstance(image, EncodedImage) else load_image(image)
         examples = check_boxes(boxes, labels, loaded.size_hw)
@@ -306,6 +313,7 @@ class Segmenter:
         with self.inference():
             made = self._exemplar_tokens(encoded.features, [examples])
         tokens = made.tokens[:, 0][~made.padding_mask[0]]  # (S, D)
+        check_finite("exemplar tokens", tokens)
         return Exemplar(
             tokens=tokens.float().cpu().clone(),
             labels=tuple(examples.labels.tolist()),

@@ -143,6 +143,54 @@ def test_a_config_that_is_not_ours_is_refused(folder: Path, changes: dict[str, o
         load_model_folder(folder)
 
 
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("architecture.width", 10**9, "width is 1000000000; it must be from 1 to 65536"),
+        ("architecture.decoder.layers", 10**7, "decoder.layers is 10000000; it must be from 1 to 200"),
+        ("architecture.text.depth", 10**7, "text.depth is 10000000"),
+        ("architecture.fusion.heads", 0, "fusion.heads is 0"),
+        ("architecture.decoder.queries", -1, "decoder.queries is -1"),
+        ("architecture.neck.scales", [1.0] * 10**5, "neck.scales has 100,000 entries; there may be 200"),
+        ("architecture.neck.scales", [3.0] * 4, "neck.scales holds 3.0"),
+        ("architecture.scoring.logit_limit", NAN, "scoring.logit_limit is nan"),
+        ("architecture.decoder.dropout", 10**400, "decoder.dropout is too large a number"),
+        (
+            "preprocessing.resolution",
+            32_000_000,
+            "preprocessing.resolution is 32000000",
+        ),
+        ("preprocessing.std", [0.5, 0.0, 0.5], "preprocessing.std is 0.0; it must be from 0.0001 to 10000"),
+        ("preprocessing.mean", [INFINITE, 0.0, 0.0], "preprocessing.mean is inf"),
+        ("presence_calibration.scale", NAN, "presence_calibration.scale is nan"),
+        ("presence_calibration.offset", -INFINITE, "presence_calibration.offset is -inf"),
+    ],
+)
+def test_a_config_that_lies_is_refused_before_anything_is_built(
+    folder: Path, place: str, value: object, message: str
+) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    *sections, name = place.split(".")
+    section = config
+    for one in sections:
+        section = section[one]
+    section[name] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=message):
+        load_model_folder(folder)
+
+
+@pytest.mark.parametrize("text", ["[" * 10**6, '{"version": ' + "1" * 5000 + "}"], ids=["nested", "long"])
+def test_a_config_that_python_cannot_hold_is_refused(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match="cannot read .*config.json"):
+        load_model_folder(folder)
+
+
 def test_a_config_that_is_no_mapping_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text("[1, 2]")
     with pytest.raises(CheckpointError, match="is no conceptseg config"):

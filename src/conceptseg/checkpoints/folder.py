@@ -93,7 +93,10 @@ def open_model_folder(folder: Path, text_context: int | None = None) -> Checkpoi
         config = dataclasses.replace(config, architecture=architecture)
     weights = open_safetensors(folder / "model.safetensors")
     unused = open_safetensors(folder / UNUSED_FILE) if (folder / UNUSED_FILE).is_file() else Weights({})
-    detector = build_empty(config.architecture)
+    try:
+        detector = build_empty(config.architecture)
+    except ConfigError as error:  # parts that do not go together
+        raise CheckpointError(f"{folder / FILES[0]}: {error}") from error
     check_fit(
         {name: tensor.shape for name, tensor in detector.state_dict().items()},
         {name: tensor.shape for name, tensor in weights.items()},
@@ -124,7 +127,7 @@ def read_config(path: Path) -> ModelConfig:
     """Read and check a `config.json` of ours."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
         raise CheckpointError(f'{path} is no conceptseg config: it lacks "format": "{FORMAT}"')

@@ -34,7 +34,7 @@ from conceptseg.checkpoints.safetensors_file import INDEX_SUFFIX, open_safetenso
 from conceptseg.checkpoints.text_context import context_by_name, with_context
 from conceptseg.checkpoints.torch_file import open_torch
 from conceptseg.checkpoints.weights import Weights
-from conceptseg.errors import CheckpointError
+from conceptseg.errors import CheckpointError, ConfigError
 from conceptseg.models.config import DetectorConfig, ModelConfig, PreprocessingConfig, ViTConfig
 
 RESOLUTION = 1008  # of every released model, where a file does not say it
@@ -136,9 +136,13 @@ def open_foreign(
     report = _report(file, fillers, base, lacking, {name: wanted[name] for name in zeros})
     if resolution is None:
         resolution = file.resolution or (base.config.preprocessing.resolution if base else RESOLUTION)
+    try:
+        preprocessing = PreprocessingConfig(resolution=resolution)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     config = ModelConfig(
         architecture=architecture,
-        preprocessing=PreprocessingConfig(resolution=resolution),
+        preprocessing=preprocessing,
         provenance={"name": _name(path), "weights": report.to_dict()},
     )
 

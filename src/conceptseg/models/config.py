@@ -1,8 +1,9 @@
 """What a model is made of: one frozen dataclass per component.
 
 `ModelConfig` is what `config.json` in a model folder holds. Every dataclass refuses unknown keys, so that a
-misspelt option is an error and not a silent default. The defaults are the sizes of the released SAM 3 image
-model; `presets.py` holds others.
+misspelt option is an error and not a silent default, and sizes that no model has, so that a config that lies
+costs no hour and no memory before it is compared with weights. The defaults are the sizes of the released
+SAM 3 image model; `presets.py` holds others.
 """
 
 from __future__ import annotations
@@ -15,6 +16,35 @@ from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 from conceptseg.errors import ConfigError
 
 Config = TypeVar("Config")
+
+
+# From where to where a value may lie: far beyond any model that there is.
+WIDTH = (1, 2**16)  # channels, and rows of tables but those of words
+LAYERS = (0, 200)
+SOME_LAYERS = (1, 200)
+WORDS = (3, 2**24)
+TOKENS = (1, 256)  # per side of a window or table
+RESOLUTION = (1, 8192)  # pixels
+SHARE = (0.0, 1.0)
+POSITIVE = (1e-12, 1e12)
+
+
+def _within(part: str, config: object, **bounds: tuple[float, float]) -> None:
+    """Refuse values outside their bounds, which NaN is always; those that are None say nothing.
+
+    Raises:
+        ConfigError: names the first one.
+    """
+    for name, (low, high) in bounds.items():
+        given = getattr(config, name)
+        values = given if isinstance(given, tuple) else (given,)
+        if len(values) > LAYERS[1]:
+            raise ConfigError(f"{part}{name} has {len(values):,} entries; there may be {LAYERS[1]}")
+        for value in values:
+            if value is not None and not low <= value <= high:
+                raise ConfigError(f"{part}{name} is {str(value):.20}; it must be from {low:g} to {high:g}")
+            if isinstance(low, int) and isinstance(value, float):
+                raise ConfigError(f"{part}{name} is {value}; it must be a whole number")
 
 
 def _divides(name: str, value: int, by_name: str, by: int) -> None:
@@ -40,6 +70,9 @@ class ViTConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
+        _within("vision.", self, width=WIDTH, mlp_width=WIDTH, heads=WIDTH, depth=SOME_LAYERS)
+        _within("vision.", self, patch_size=TOKENS, window=TOKENS, position_grid=TOKENS, global_blocks=LAYERS)
+        _within("vision.", self, rope_theta=POSITIVE, drop_path=SHARE, norm_eps=POSITIVE)
         _divides("vision.width", self.width, "vision.heads", self.heads)
         head_width = self.width // self.heads
         if head_width % 4:
@@ -67,6 +100,7 @@ class ConvNetConfig:
     pyramid_width: int = 128  # channels of the output maps
 
     def __post_init__(self) -> None:
+        _within("vision.", self, stem_width=WIDTH, widths=WIDTH, blocks=LAYERS, pyramid_width=WIDTH)
         if len(self.widths) != 4 or len(self.blocks) != 4:
             raise ConfigError(
                 "vision.widths and vision.blocks need four numbers, for strides 4, 8, 16 and 32"
@@ -123,9 +157,7 @@ class StudentConfig:
         if self.backbone not in get_args(StudentBackbone):
             choices = ", ".join(get_args(StudentBackbone))
             raise ConfigError(f"vision.backbone is {self.backbone!r}; choose {choices}")
-        for name in ("head_width", "stride"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"vision.{name} = {getattr(self, name)} must be at least 1")
+        _within("vision.", self, head_width=WIDTH, stride=TOKENS)
 
 
 AnyVisionConfig: TypeAlias = ViTConfig | ConvNetConfig | TimmConfig | StudentConfig
@@ -145,6 +177,9 @@ class NeckConfig:
     per_level: bool = False  # True: the vision encoder already gives one map per level
     normalise: bool = False  # True: every position has mean 0 and variance 1 over the channels
 
+    def __post_init__(self) -> None:
+        _within("neck.", self, scales=POSITIVE, drop_last=LAYERS)
+
 
 @dataclass(frozen=True)
 class TextConfig:
@@ -160,6 +195,8 @@ class TextConfig:
     embedding_std: float = 0.02  # of fresh token embeddings; small ones drown in what the first block adds
 
     def __post_init__(self) -> None:
+        _within("text.", self, vocab_size=WORDS, context_length=WIDTH, width=WIDTH, depth=SOME_LAYERS)
+        _within("text.", self, heads=WIDTH, mlp_width=WIDTH, embedding_std=POSITIVE)
         _divides("text.width", self.width, "text.heads", self.heads)
 
 
@@ -178,6 +215,8 @@ class MobileClipTextConfig:
     rep_mixer: bool = True  # one convolutional block before these layers and one after them (MobileCLIP-S0)
 
     def __post_init__(self) -> None:
+        _within("text.", self, vocab_size=WORDS, context_length=WIDTH, positions=WIDTH, width=WIDTH)
+        _within("text.", self, depth=SOME_LAYERS, heads=WIDTH, mlp_width=WIDTH)
         _divides("text.width", self.width, "text.heads", self.heads)
         if self.rows < self.context_length:
             raise ConfigError(
@@ -199,6 +238,11 @@ class ExemplarSizes:
     mlp_width: int = 2048
     roi_size: int = 7  # side of the patch that is pooled from under each box
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        _within(
+            "exemplar.", self, layers=LAYERS, heads=WIDTH, mlp_width=WIDTH, roi_size=TOKENS, dropout=SHARE
+        )
 
 
 @dataclass(frozen=True)
@@ -256,6 +300,9 @@ class FusionConfig:
     )
     dropout: float = 0.1
 
+    def __post_init__(self) -> None:
+        _within("fusion.", self, layers=LAYERS, heads=WIDTH, mlp_width=WIDTH, dropout=SHARE)
+
 
 @dataclass(frozen=True)
 class PresenceConfig:
@@ -263,6 +310,9 @@ class PresenceConfig:
 
     layers: int = 3  # depth of the head's MLP
     logit_limit: float | None = None  # clamp to plus or minus this; None, as the released model behaves
+
+    def __post_init__(self) -> None:
+        _within("presence.", self, layers=SOME_LAYERS, logit_limit=POSITIVE)
 
 
 @dataclass(frozen=True)
@@ -280,6 +330,11 @@ class DecoderConfig:
     ffn_float32: bool = True  # the released model keeps the feed-forward out of autocast
     dropout: float = 0.1
 
+    def __post_init__(self) -> None:
+        _within(
+            "decoder.", self, layers=SOME_LAYERS, heads=WIDTH, mlp_width=WIDTH, queries=WIDTH, dropout=SHARE
+        )
+
 
 @dataclass(frozen=True)
 class ScoringConfig:
@@ -289,6 +344,9 @@ class ScoringConfig:
     logit_limit: float | None = 12.0
     dropout: float = 0.1
 
+    def __post_init__(self) -> None:
+        _within("scoring.", self, mlp_width=WIDTH, logit_limit=POSITIVE, dropout=SHARE)
+
 
 @dataclass(frozen=True)
 class MaskHeadConfig:
@@ -297,6 +355,9 @@ class MaskHeadConfig:
     heads: int = 8
     upsampling_stages: int = 3  # convolution and norm pairs; SAM 3 ships one more than it uses
     group_norm_groups: int = 8
+
+    def __post_init__(self) -> None:
+        _within("mask_head.", self, heads=WIDTH, upsampling_stages=LAYERS, group_norm_groups=WIDTH)
 
 
 @dataclass(frozen=True)
@@ -315,6 +376,7 @@ class DetectorConfig:
     mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
 
     def __post_init__(self) -> None:
+        _within("", self, width=WIDTH)
         for name in ("exemplar", "fusion", "decoder", "mask_head"):
             _divides("width", self.width, f"{name}.heads", getattr(self, name).heads)
         _divides("width", self.width, "the four coordinates of a position encoding", 4)
@@ -342,6 +404,9 @@ class PreprocessingConfig:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
+    def __post_init__(self) -> None:
+        _within("preprocessing.", self, resolution=RESOLUTION, mean=(-1e4, 1e4), std=(1e-4, 1e4))
+
 
 @dataclass(frozen=True)
 class PresenceCalibration:
@@ -349,6 +414,9 @@ class PresenceCalibration:
 
     scale: float = 1.0
     offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        _within("presence_calibration.", self, scale=(-1e6, 1e6), offset=(-1e6, 1e6))
 
 
 @dataclass(frozen=True)
@@ -365,9 +433,7 @@ class ModelConfig:
     provenance: dict[str, Any] = field(default_factory=dict)  # name, licence, recipe, figures
 
     def __post_init__(self) -> None:
-        margin = self.mask_margin
-        if margin is not None and not 0 <= margin < float("inf"):
-            raise ConfigError(f"mask_margin = {margin}; it must be none, or 0 or more")
+        _within("", self, mask_margin=(0.0, 1e4))
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -422,7 +488,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where} must be a list of {len(arguments)}, got {value!r}")
         return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ConfigError(f"{where} is too large a number") from error
     expected = origin or hint
     # A bool is an int to Python, but `layers: false` is a slip.
     if isinstance(expected, type) and (

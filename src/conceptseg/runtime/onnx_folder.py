@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from conceptseg.checkpoints.atomic_write import write_text
 from conceptseg.errors import CheckpointError, ConfigError
-from conceptseg.models.config import ModelConfig, config_from_dict
+from conceptseg.models.config import ModelConfig, PreprocessingConfig, config_from_dict
 
 FORMAT = "conceptseg-onnx"
 FORMAT_VERSION = 1
@@ -31,6 +31,9 @@ class OnnxInfo:
     quantize: Literal["none", "int8"] = "none"
     checked: dict[str, Any] = field(default_factory=dict)  # graph -> output -> largest difference from torch
 
+    def __post_init__(self) -> None:
+        PreprocessingConfig(self.resolution)  # which knows what a resolution may be
+
 
 def is_onnx_folder(path: Path) -> bool:
     """Whether `cs.load` is to run this through ONNX Runtime."""
@@ -39,7 +42,7 @@ def is_onnx_folder(path: Path) -> bool:
         return False
     try:
         values = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+    except (OSError, ValueError, RecursionError):
         return False  # the reader of model folders says what is wrong with it
     return isinstance(values, dict) and values.get("format") == FORMAT
 

@@ -73,7 +73,7 @@ def test_a_config_with_a_student_survives_json_and_refuses_unknown_backbones() -
         DetectorConfig.from_dict({"vision": {"kind": "student", "backbone": "resnet"}})
     with pytest.raises(ConfigError, match="vision.backbone is 'resnet'; choose repvit_m0_9"):
         StudentConfig(backbone="resnet")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="vision.stride = 0 must be at least 1"):
+    with pytest.raises(ConfigError, match="vision.stride is 0; it must be from 1 to 256"):
         StudentConfig(stride=0)
 
 
