@@ -121,8 +121,7 @@ class TimmConfig:
     pyramid_width: int = 128  # channels of the output maps
 
     def __post_init__(self) -> None:
-        if self.pyramid_width < 1:
-            raise ConfigError(f"vision.pyramid_width = {self.pyramid_width} must be at least 1")
+        _within("vision.", self, pyramid_width=WIDTH)
 
     @property
     def stride(self) -> int:
