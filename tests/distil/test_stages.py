@@ -50,6 +50,20 @@ def test_stage_1_changes_encoders_and_copies_the_rest_bit_for_bit(
     }
 
 
+def test_loaded_models_serve_as_teacher_and_student(
+    student_folder: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    """The same run as with their folders, and the loaded student stays as it was."""
+    named = distil(tiny_recipe(2, tiny_model_folder, student_folder), tmp_path / "named")
+    teacher, student = cs.load(tiny_model_folder), cs.load(student_folder)
+    before = {name: value.clone() for name, value in student.detector.state_dict().items()}
+    recipe = dataclasses.replace(tiny_recipe(2, tiny_model_folder, student_folder), teacher="", student="")
+    loaded = distil(recipe, tmp_path / "loaded", teacher=teacher, student=student)
+    one, other = weights(named), weights(loaded)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(torch.equal(before[name], value) for name, value in student.detector.state_dict().items())
+
+
 def test_the_student_is_a_model_like_any_other(student_folder: Path, picture: np.ndarray) -> None:
     student = cs.load(student_folder)
     result = student.segment(picture, text="red circle", threshold=0.0)

@@ -11,7 +11,7 @@ from conceptseg.errors import ConfigError
 from conceptseg.models.config import ConvNetConfig, ViTConfig
 from conceptseg.models.presets import PRESETS
 from conceptseg.train.recipe import ModelChoice, Recipe, load_recipe
-from conceptseg.train.recipe_file import differences, dump_recipe, recipe_names, recipe_task
+from conceptseg.train.recipe_file import differences, dump_recipe, read_recipe, recipe_names, recipe_task
 from tests.train.tiny import write_recipe
 
 
@@ -44,6 +44,15 @@ def test_a_written_recipe_holds_every_default() -> None:
     trunk = {"trunk_weights": None}
     assert written["model"] == {"preset": "nano", "architecture": {}, **fresh, **trunk}
     assert written["data"]["stages"][0]["one_to_many"] is True
+
+
+def test_entries_are_replaced_by_values_as_python_has_them(tiny: Path) -> None:
+    values = {"seed": 9, "optimiser.betas": (0.8, 0.9), "data.stages.0.steps": 11, "frozen": ("neck",)}
+    recipe = read_recipe(Recipe, tiny, ["seed=10"], values)
+    assert (recipe.seed, recipe.optimiser.betas, recipe.frozen) == (10, (0.8, 0.9), ("neck",))
+    assert recipe.data.stages[0].steps == 11
+    with pytest.raises(ConfigError, match="seed.of: seed is a value, not a section"):
+        read_recipe(Recipe, tiny, values={"seed.of": 1})
 
 
 def test_steps_are_those_of_all_stages(tiny: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from conceptseg.data.step_batches import StepBatches
 from conceptseg.distil.feature_cache import FeatureCache
 from conceptseg.distil.images import ImageBatches, find_images, open_training, square
 from conceptseg.distil.recipe import SCENES, DistilRecipe
-from conceptseg.distil.student import check_same_answers, load_student, make_student
+from conceptseg.distil.student import at_resolution, check_same_answers, load_student, make_student
 from conceptseg.distil.tasks import EncoderDistillation, FusionDistillation, LabelledDistillation
 from conceptseg.distil.teacher import Teacher
 from conceptseg.errors import ConfigError, ModelNotFoundError
@@ -28,6 +29,7 @@ from conceptseg.models.config import ModelConfig, PresenceCalibration
 from conceptseg.models.detector import Detector
 from conceptseg.models.presets import PRESETS
 from conceptseg.models.text.tokenizer import Tokenizer
+from conceptseg.segmenter import Segmenter
 from conceptseg.train.exemplar_alignment import ExemplarAlignment
 from conceptseg.train.job import Work, run_job
 from conceptseg.train.recipe_file import read_recipe
@@ -40,7 +42,7 @@ PROBE = ("visual", "a yellow school bus", "Über 12 naïve cafés", "zebra-strip
 
 def train_recipe(
     recipe: str | Path,
-    overrides: list[str] | None = None,
+    overrides: Sequence[str] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
 ) -> Path:
@@ -67,7 +69,12 @@ def train_recipe(
 
 
 def distil(
-    recipe: DistilRecipe, out: str | Path, resume: bool = False, dataset: ConceptDataset | None = None
+    recipe: DistilRecipe,
+    out: str | Path,
+    resume: bool = False,
+    dataset: ConceptDataset | None = None,
+    teacher: Segmenter | None = None,
+    student: Segmenter | None = None,
 ) -> Path:
     """Run one stage; see `train_recipe`.
 
@@ -76,11 +83,13 @@ def distil(
         out: run folder.
         resume: go on with the run that the folder holds.
         dataset: images in place of the recipe's, whose part they are.
+        teacher: a loaded model in place of the one that the recipe names; it is put in eval mode and frozen.
+        student: likewise; it keeps its weights, a copy is trained.
     """
-    for name in ("teacher", "student"):
-        if not getattr(recipe, name):
+    for name, loaded in (("teacher", teacher), ("student", student)):
+        if loaded is None and not getattr(recipe, name):
             raise ConfigError(f"recipe.{name} is empty; say which model ({name}=...)")
-    job = DistilJob(recipe, RunFolder(out), dataset)
+    job = DistilJob(recipe, RunFolder(out), dataset, teacher, student)
     run_job(job, resume)
     return job.folder.model_path
 
@@ -92,13 +101,15 @@ class DistilJob:
     recipe: DistilRecipe
     folder: RunFolder
     dataset: ConceptDataset | None = None
+    teacher: Segmenter | None = field(default=None, repr=False)
+    student: Segmenter | None = field(default=None, repr=False)
 
     def prepare(self) -> None:
         """Nothing but the cache lies beside the recipe, and that is filled in `build`."""
 
     def build(self, process: int, processes: int) -> Work:
         recipe = self.recipe
-        teacher = Teacher.load(recipe.teacher)
+        teacher = Teacher.load(recipe.teacher) if self.teacher is None else Teacher.of(self.teacher)
         detector, tokenizer, config = self._make_student(teacher)
         if recipe.stage > 1:
             check_same_answers(config.architecture, teacher.config.architecture)
@@ -116,7 +127,12 @@ class DistilJob:
     def _make_student(self, teacher: Teacher) -> tuple[Detector, Tokenizer, ModelConfig]:
         recipe = self.recipe
         theirs = teacher.config
-        if recipe.student in PRESETS and recipe.stage == 1 and not Path(recipe.student).exists():
+        fresh_parts: list[str] = []
+        if self.student is not None:
+            student = self.student
+            loaded = copy.deepcopy(student.detector), student.tokenizer, student.config
+            detector, tokenizer, config = at_resolution(loaded, recipe.resolution)
+        elif recipe.student in PRESETS and recipe.stage == 1 and not Path(recipe.student).exists():
             parts = (teacher.detector("cpu"), teacher.tokenizer, theirs)
             detector, tokenizer, config, fresh = make_student(
                 parts, recipe.student, recipe.architecture, recipe.resolution, recipe.inherit
@@ -134,11 +150,10 @@ class DistilJob:
                     f"student is the preset {recipe.student!r}, which stage 1 begins with; stage "
                     f"{recipe.stage} goes on with the model of the stage before (RUN/model)"
                 ) from error
-            fresh_parts = []
         provenance: dict[str, Any] = {"name": recipe.name, "recipe": f"distil, stage {recipe.stage}"}
         provenance |= {
             "teacher": str(theirs.provenance.get("name", recipe.teacher)),
-            "student": recipe.student,
+            "student": recipe.student or str(config.provenance.get("name", "model")),
         }
         provenance |= {"data": recipe.data.source, "steps": recipe.steps, "seed": recipe.seed}
         if fresh_parts:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from conceptseg.checkpoints.loaders import load_checkpoint
+from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
 from conceptseg.errors import ConfigError
 from conceptseg.hub import find_model
 from conceptseg.models.build import build_detector
-from conceptseg.models.config import DetectorConfig, ModelConfig, PreprocessingConfig, config_from_dict
+from conceptseg.models.config import (
+    PYRAMIDS,
+    DetectorConfig,
+    ModelConfig,
+    PreprocessingConfig,
+    config_from_dict,
+)
 from conceptseg.models.detector import Detector
 from conceptseg.models.presets import PRESETS
 from conceptseg.models.text.tokenizer import Tokenizer
@@ -34,7 +40,7 @@ def student_architecture(teacher: DetectorConfig, preset: str, changes: dict[str
         raise ConfigError(f"student is {preset!r}; choose a model, or a preset: {', '.join(PRESETS)}")
     encoders = PRESETS[preset]
     # One map or several: the neck must fit the trunk, and where it can it is the teacher's.
-    several = teacher.vision.kind == "convnet", encoders.vision.kind == "convnet"
+    several = isinstance(teacher.vision, PYRAMIDS), isinstance(encoders.vision, PYRAMIDS)
     made = teacher.to_dict()
     made["vision"] = dataclasses.asdict(encoders.vision)
     made["text"] = {**dataclasses.asdict(encoders.text), "vocab_size": teacher.text.vocab_size}
@@ -86,7 +92,16 @@ def load_student(name: str, resolution: int | None) -> tuple[Detector, Tokenizer
         ModelNotFoundError, CheckpointError: as `conceptseg.load`.
         ConfigError: an impossible resolution.
     """
-    detector, tokenizer, config = load_checkpoint(find_model(name))
+    return at_resolution(load_checkpoint(find_model(name)), resolution)
+
+
+def at_resolution(model: LoadedModel, resolution: int | None) -> tuple[Detector, Tokenizer, ModelConfig]:
+    """A loaded model that sees pictures at another size; None keeps its own.
+
+    Raises:
+        ConfigError: an impossible resolution.
+    """
+    detector, tokenizer, config = model
     if resolution is not None:
         check_resolution(resolution, config.architecture)
         preprocessing = dataclasses.replace(config.preprocessing, resolution=resolution)

@@ -17,6 +17,7 @@ from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures
 from conceptseg.models.prompts import PromptTokens, join_prompts
 from conceptseg.models.text.tokenizer import Tokenizer
+from conceptseg.segmenter import Segmenter
 from conceptseg.train.task import FrozenModule
 
 
@@ -37,6 +38,15 @@ class Teacher:
             ModelNotFoundError, CheckpointError: as there.
         """
         return cls(*load_checkpoint(find_model(name)))
+
+    @classmethod
+    def of(cls, segmenter: Segmenter) -> Teacher:
+        """A model that is loaded already.
+
+        Raises:
+            OptionError: it was exported and can only be asked.
+        """
+        return cls(segmenter.detector, segmenter.tokenizer, segmenter.config)
 
     @property
     def resolution(self) -> int:

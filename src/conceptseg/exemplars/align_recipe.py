@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -56,7 +57,7 @@ class AlignRecipe(RunConfig):
         return self.train_steps
 
 
-def load_align_recipe(source: str | Path, overrides: list[str] | None = None) -> AlignRecipe:
+def load_align_recipe(source: str | Path, overrides: Sequence[str] | None = None) -> AlignRecipe:
     """Read a recipe of this task; see `recipe_file.read_recipe`.
 
     Raises:

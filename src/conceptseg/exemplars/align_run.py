@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from conceptseg.train.task import Task
 
 def train_recipe(
     recipe: str | Path,
-    overrides: list[str] | None = None,
+    overrides: Sequence[str] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
 ) -> Path:

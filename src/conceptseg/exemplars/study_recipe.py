@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -108,7 +108,7 @@ class Cell:
         return f"{self.encoder_name}-{self.losses}-{self.seed}"
 
 
-def load_study_recipe(source: str | Path, overrides: list[str] | None = None) -> StudyRecipe:
+def load_study_recipe(source: str | Path, overrides: Sequence[str] | None = None) -> StudyRecipe:
     """Read a recipe of a study; see `recipe_file.read_recipe` for the arguments.
 
     Raises:

@@ -6,9 +6,10 @@ import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -66,6 +67,7 @@ def finetune(
     only: Only | None = None,
     resolution: int | None = None,
     overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
     resume: bool = False,
 ) -> Tuned:
     """Fine-tune a model on labelled images.
@@ -82,6 +84,7 @@ def finetune(
         resolution: side in pixels of the square that images are stretched to; None: chosen from the size of
             the objects.
         overrides: any other entry of the recipe, `section.key=value`.
+        values: likewise as Python has them: {"batch.composites": CompositeConfig()}.
         resume: go on with the run that the folder holds.
 
     Raises:
@@ -92,7 +95,7 @@ def finetune(
         TrainingError: the folder cannot be used, or training cannot go on.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the step in flight was finished and saved.
     """
-    given = read_recipe(FinetuneRecipe, "finetune", list(overrides))
+    given = read_recipe(FinetuneRecipe, "finetune", overrides, values)
     given = dataclasses.replace(
         given,
         data=os.fspath(data),
@@ -106,7 +109,7 @@ def finetune(
 
 def train_recipe(
     recipe: str | Path,
-    overrides: list[str] | None = None,
+    overrides: Sequence[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
 ) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.finetune.keep import rehearsal_share
 from conceptseg.finetune.recipe import PARTS, FinetuneRecipe
-from conceptseg.models.config import ConvNetConfig, ModelConfig, TimmConfig
+from conceptseg.models.config import PYRAMIDS, ModelConfig
 
 # The smaller quarter of the smallest phrase's objects should be this many pixels wide: two cells of the map
 # that is read at a stride of 8, and four of the map that masks are drawn on.
@@ -62,7 +62,7 @@ def settle(recipe: FinetuneRecipe, dataset: ConceptDataset, config: ModelConfig)
     if only is None:
         # A network as small as `nano` has seen little, and learns all of itself anew; a large one has seen
         # far more than any data of one's own, and its encoders would only forget.
-        only = "all" if isinstance(architecture.vision, (ConvNetConfig, TimmConfig)) else "heads"
+        only = "all" if isinstance(architecture.vision, PYRAMIDS) else "heads"
     crowding = measure(dataset)
     resolution = recipe.resolution or fitting_resolution(crowding, own, architecture.vision.stride)
     turns = recipe.batch.augment.turns

@@ -160,6 +160,7 @@ class StudentConfig:
 
 
 AnyVisionConfig: TypeAlias = ViTConfig | ConvNetConfig | TimmConfig | StudentConfig
+PYRAMIDS = (ConvNetConfig, TimmConfig)  # those that give three maps, from fine to coarse
 
 
 @dataclass(frozen=True)

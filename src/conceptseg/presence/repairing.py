@@ -342,7 +342,7 @@ def _distil(case: RepairCase) -> dict[str, float]:
 
 def _finetune_recipe(model: str, data: str, images: int, options: RepairOptions) -> PresenceRecipe:
     said = {"model": model, "data": data, "images_used": images, "seed": options.seed}
-    return read_recipe(PresenceRecipe, "presence", _overrides(said, options, None))
+    return read_recipe(PresenceRecipe, "presence", _overrides(options, None), said)
 
 
 def _distil_recipes(model: str, data: str, folder: Path, options: RepairOptions) -> list[DistilRecipe]:
@@ -351,7 +351,7 @@ def _distil_recipes(model: str, data: str, folder: Path, options: RepairOptions)
     for stage in (2,) if options.labels == "none" else (2, 3):
         said: dict[str, Any] = {"teacher": options.teacher, "student": model, "stage": stage}
         said |= {"data.source": data, "seed": options.seed}
-        recipes.append(read_recipe(DistilRecipe, f"distil-{stage}", _overrides(said, options, stage)))
+        recipes.append(read_recipe(DistilRecipe, f"distil-{stage}", _overrides(options, stage), said))
         model = str(_stage_folder(folder, stage) / "model")
     return recipes
 
@@ -374,9 +374,9 @@ _METHODS: dict[Method, Callable[[RepairCase], dict[str, float]]] = {
 }
 
 
-def _overrides(said: dict[str, Any], options: RepairOptions, stage: int | None) -> list[str]:
-    """What the repair itself says, then what the caller changes: for this stage, or for all."""
-    lines = [f"{key}={json.dumps(value)}" for key, value in said.items()]
+def _overrides(options: RepairOptions, stage: int | None) -> list[str]:
+    """What the caller changes: for this stage, or for all."""
+    lines: list[str] = []
     for override in options.overrides:
         first, dot, rest = override.partition(".")
         if not (dot and first.isdecimal()):

@@ -20,7 +20,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +114,7 @@ class StudyRecipe:
             check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
 
 
-def read_study(source: str | Path, overrides: list[str] | None = None) -> StudyRecipe:
+def read_study(source: str | Path, overrides: Sequence[str] | None = None) -> StudyRecipe:
     """Read a study's recipe.
 
     Raises:
@@ -215,10 +215,10 @@ class Study:
         place, recipe = self.folder / f"seed-{seed}", self.recipe
         run = place / "stage-1"
         said = {"teacher": recipe.teacher, "student": recipe.student, "stage": 1, "seed": seed}
-        lines = [f"{key}={json.dumps(value)}" for key, value in {**said, "data.source": recipe.data}.items()]
         if not (run / "model" / "config.json").is_file():
             self._say(f"seed {seed}: distilling encoders")
-            chosen = read_recipe(DistilRecipe, "distil-1", [*lines, *recipe.stage_1])
+            values = {**said, "data.source": recipe.data}
+            chosen = read_recipe(DistilRecipe, "distil-1", recipe.stage_1, values)
             drawn = is_scenes(recipe.data)
             with stopwatch(run / SPENT, run):
                 distil(chosen, run, (run / "recipe.yaml").is_file(), dataset=None if drawn else fit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +80,7 @@ class Recipe(RunConfig):
         return self.data.steps
 
 
-def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(source: str | Path, overrides: Sequence[str] | None = None) -> Recipe:
     """Read a recipe of this task; see `recipe_file.read_recipe`.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,21 +18,27 @@ from conceptseg.train.run_config import RunConfig
 AnyRecipe = TypeVar("AnyRecipe", bound=RunConfig)
 
 
-def read_recipe(kind: type[AnyRecipe], source: str | Path, overrides: list[str] | None = None) -> AnyRecipe:
+def read_recipe(
+    kind: type[AnyRecipe],
+    source: str | Path,
+    overrides: Sequence[str] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> AnyRecipe:
     """Read a recipe of one task.
 
     Args:
         kind: its dataclass.
         source: name of a packaged recipe, or path of a YAML file.
         overrides: `section.key=value`, the value in YAML; list items by number: `data.stages.0.steps=50`.
+        values: entries to replace before that, as Python has them: {"optimiser.lr": 1e-4, "data": {...}}.
 
     Raises:
         ConfigError: unknown name, unknown key, or a value of the wrong type.
     """
-    return config_from_dict(kind, recipe_values(source, overrides), "recipe")
+    return config_from_dict(kind, recipe_values(source, overrides, values), "recipe")
 
 
-def recipe_task(source: str | Path, overrides: list[str] | None = None) -> str:
+def recipe_task(source: str | Path, overrides: Sequence[str] | None = None) -> str:
     """Which task a recipe is for: its key `task`; "scenes" where it has none.
 
     Raises:
@@ -65,16 +72,23 @@ _Loader.add_implicit_resolver(
 )
 
 
-def recipe_values(source: str | Path, overrides: list[str] | None = None) -> dict[str, Any]:
+def recipe_values(
+    source: str | Path, overrides: Sequence[str] | None = None, values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The plain values of a recipe, overrides applied, before any dataclass is made of them.
 
     Raises:
         ConfigError: unknown name, no valid YAML, or an override that fits nowhere.
     """
-    values = _read(source)
+    found = _read(source)
+    for key, value in (values or {}).items():
+        _place(found, key, value, key)
     for override in overrides or []:
-        _apply(values, override)
-    return values
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"override {override!r} is not of the form key=value")
+        _place(found, key, _parse(text, f"override {override!r}"), f"override {key}")
+    return found
 
 
 def _read(source: str | Path) -> dict[str, Any]:
@@ -104,26 +118,26 @@ def _parse(text: str, where: str) -> Any:
         raise ConfigError(f"{where} is no valid YAML: {' '.join(str(error).split())}") from error
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"override {override!r} is not of the form key=value")
+def _place(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Replace the entry of a dotted key; `where` begins the message of an error."""
     *parents, last = key.split(".")
     place: Any = values
     for parent in parents:
-        place = place[_index(place, parent, key)] if isinstance(place, list) else place.setdefault(parent, {})
-        if not isinstance(place, (dict, list)):
-            raise ConfigError(f"override {key}: {parent} is a value, not a section")
-    value = _parse(text, f"override {override!r}")
+        inner = place[_index(place, parent, where)] if isinstance(place, list) else place.get(parent, {})
+        if not isinstance(inner, (dict, list)):
+            raise ConfigError(f"{where}: {parent} is a value, not a section")
+        if isinstance(place, dict):
+            place[parent] = inner
+        place = inner
     if isinstance(place, list):
-        place[_index(place, last, key)] = value
+        place[_index(place, last, where)] = value
     else:
         place[last] = value
 
 
-def _index(items: list[Any], text: str, key: str) -> int:
+def _index(items: list[Any], text: str, where: str) -> int:
     if not text.isdecimal() or int(text) >= len(items):
-        raise ConfigError(f"override {key}: {text} is no number from 0 to {len(items) - 1}")
+        raise ConfigError(f"{where}: {text} is no number from 0 to {len(items) - 1}")
     return int(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ NAME_REPEATS = 20
 
 def train_recipe(
     recipe: str | Path,
-    overrides: list[str] | None = None,
+    overrides: Sequence[str] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
 ) -> Path:
