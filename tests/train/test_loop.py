@@ -156,11 +156,12 @@ def test_the_best_weights_are_those_of_the_lowest_validation_loss(
     assert torch.load(folder.checkpoint_path, weights_only=True)["best"] == min(losses)
 
 
-def test_without_averaging_the_run_ends_with_its_last_weights(train: Train) -> None:
+def test_without_averaging_the_run_ends_with_its_last_weights_and_keeps_no_others(train: Train) -> None:
     folder = train(data=stages(steps=2), ema_decay=0.0, weights_dtype="float32", validation_batches=0)
-    state = torch.load(folder.checkpoint_path, weights_only=True)["task"]
+    state = torch.load(folder.checkpoint_path, weights_only=True)
     model = load_file(folder.model_path / "model.safetensors")
-    assert all(torch.equal(value, state[f"detector.{name}"]) for name, value in model.items())
+    assert all(torch.equal(value, state["task"][f"detector.{name}"]) for name, value in model.items())
+    assert "average" not in state
 
 
 def test_auxiliary_queries_are_trained_in_the_stages_that_say_so(train: Train) -> None:

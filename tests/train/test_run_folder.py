@@ -13,7 +13,7 @@ from conceptseg.train.recipe import load_recipe
 from conceptseg.train.run_folder import RunFolder
 from tests.train.tiny import draw_losses, write_recipe
 
-STATE = {"task": {}, "average": {}, "optimiser": {}, "step": 4, "best": 1.5}
+STATE = {"task": {}, "optimiser": {}, "step": 4, "best": 1.5}
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_torch_file_of_something_else_is_no_checkpoint(
     folder: RunFolder, recipe_path: Path, content: object
 ) -> None:
     torch.save(content, folder.checkpoint_path)
-    with pytest.raises(TrainingError, match="last.pt is no checkpoint of a run: no average, best, optimiser"):
+    with pytest.raises(TrainingError, match="last.pt is no checkpoint of a run: no best, optimiser"):
         folder.load(load_recipe(recipe_path))
 
 

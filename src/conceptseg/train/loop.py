@@ -56,13 +56,14 @@ class Trainer:
             KeyboardInterrupt: the run was asked to stop; everything up to the last step is saved.
         """
         config, accelerator = self.config, self.accelerator
-        average = _average(self.task, config.ema_decay).to(accelerator.device)
+        average = _average(self.task, config.ema_decay, accelerator.device)
         optimiser = build_optimiser(self.task, config.optimiser)
         start, looks = 0, Looks()
         # `task` is `self.task`, wrapped where several processes share their gradients.
         task, optimiser = accelerator.prepare(self.task, optimiser)
         if state is not None:
-            _restore(state, {"task": self.task, "average": average, "optimiser": optimiser})
+            averaged = {} if average is None else {"average": average}
+            _restore(state, {"task": self.task, **averaged, "optimiser": optimiser})
             start, looks = int(state["step"]), Looks(float(state["best"]), int(state.get("stale", 0)))
 
         with contextlib.ExitStack() as stack:
@@ -88,7 +89,8 @@ class Trainer:
                 if not torch.isfinite(norm):
                     raise TrainingError(f"step {step + 1}: the gradient is not finite, though every loss is")
                 optimiser.step()
-                average.update_parameters(self.task)
+                if average is not None:
+                    average.update_parameters(self.task)
 
                 done = step + 1
                 last = done == config.steps
@@ -105,7 +107,9 @@ class Trainer:
                 if writer is not None and (done % config.save_every == 0 or last or stopping):
                     # What was logged goes to disk first: a resume from this checkpoint does not log it again.
                     writer.flush()
-                    states = {"task": self.task.state_dict(), "average": average.state_dict()}
+                    states = {"task": self.task.state_dict()}
+                    if average is not None:
+                        states["average"] = average.state_dict()
                     progressed = {"step": done, "best": looks.best, "stale": looks.stale}
                     progressed["processes"] = accelerator.num_processes
                     self.folder.save({**states, "optimiser": optimiser.state_dict(), **progressed})
@@ -113,11 +117,12 @@ class Trainer:
                     raise KeyboardInterrupt(f"stopped after step {done}; go on with --resume")
         return self._kept(average)
 
-    def _kept(self, average: AveragedModel) -> Task:
+    def _kept(self, average: AveragedModel | None) -> Task:
         """What the run would end with now."""
-        averaged = average.module
-        assert isinstance(averaged, Task)
-        return averaged if self.config.ema_decay else self.task
+        if average is None:
+            return self.task
+        assert isinstance(average.module, Task)
+        return average.module
 
     def _backward(self, task: torch.nn.Module, batch: Batch, step: int) -> tuple[dict[str, Tensor], Tensor]:
         """Gradients of one step, part by part where the recipe accumulates; its losses without gradient."""
@@ -221,11 +226,16 @@ def _autocast(device: torch.device, config: RunConfig) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
-def _average(task: Task, decay: float) -> AveragedModel:
-    """Exponential moving average of the weights; batch norm statistics are copied as they are."""
+def _average(task: Task, decay: float, device: torch.device) -> AveragedModel | None:
+    """Exponential moving average of the weights; batch norm statistics are copied as they are.
+
+    None where nothing is averaged: a second model would be paid for in memory and in every checkpoint.
+    """
+    if not decay:
+        return None
     average = AveragedModel(task, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
     average.module.requires_grad_(False)
-    return average
+    return average.to(device)
 
 
 def _check_finite(total: Tensor, losses: dict[str, Tensor], step: int) -> None:

@@ -25,7 +25,7 @@ from conceptseg.errors import ConfigError, TrainingError
 from conceptseg.train.recipe_file import differences, dump_recipe, read_recipe
 from conceptseg.train.run_config import RunConfig
 
-CHECKPOINT_KEYS = {"task", "average", "optimiser", "step", "best"}
+CHECKPOINT_KEYS = {"task", "optimiser", "step", "best"}  # and "average", where weights are averaged
 
 
 class RunFolder:
