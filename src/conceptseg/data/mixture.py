@@ -293,6 +293,13 @@ def _source(
     return CompositePairs(source, config, opened, asker)
 
 
+def composite_pairs(
+    source: CompositeSource, config: MixtureConfig, opened: Opened, names: Names
+) -> CompositePairs:
+    """The composites of a source by themselves, to look at."""
+    return CompositePairs(source, config, opened, PhotographQuestions(config, names, [], []))
+
+
 class ScenePairs:
     """Two scenes of one theme."""
 
@@ -446,13 +453,17 @@ class CompositePairs:
         shared = self._name(rng)
         views, narrow = [], []
         for _ in range(2):
-            kinds = int(rng.integers(1, self.source.draw.kinds + 1))
-            names = list(dict.fromkeys([shared, *(self._name(rng) for _ in range(kinds - 1))]))
-            composite = self.draw(names, stage.resolution, rng)
+            composite = self.draw(self.kinds(rng, shared), stage.resolution, rng)
             views.append(self._view(composite, stage, rng))
             narrow.append([[name] for name in composite.names])
         questions = [self.asker.ask(views, i, rng) for i in range(2) for _ in range(stage.questions)]
         return AskedPair([view.prepared for view in views], questions, narrow)
+
+    def kinds(self, rng: np.random.Generator, first: str | None = None) -> list[str]:
+        """Names of what is to be pasted, the first one if it is given among them."""
+        count = int(rng.integers(1, self.source.draw.kinds + 1))
+        first = self._name(rng) if first is None else first
+        return list(dict.fromkeys([first, *(self._name(rng) for _ in range(count - 1))]))
 
     def draw(self, names: Sequence[str], side: int, rng: np.random.Generator) -> Composite:
         """A composite of kinds of objects, (side, side) pixels."""
