@@ -2,7 +2,7 @@
 
     python benchmarks/composite_sheet.py --data PHOTOS
 
-Takes the composites of the recipe nano-photographs (objects cut out of labelled photographs, pasted on others)
+Takes the composites of the recipe nano-photographs (cut out of labelled photographs, pasted on others)
 and writes docs/images/composites.jpg. The same pictures every time.
 """
 

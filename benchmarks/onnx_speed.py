@@ -34,13 +34,13 @@ from conceptseg.benchmark.report import processor_name  # noqa: E402
 from conceptseg.benchmark.run import compare, take_turns  # noqa: E402
 from conceptseg.checkpoints.atomic_write import write_text  # noqa: E402
 from conceptseg.checkpoints.folder import save_model_folder  # noqa: E402
+from conceptseg.checkpoints.onnx_folder import GRAPHS  # noqa: E402
 from conceptseg.export.onnx_export import export_onnx  # noqa: E402
 from conceptseg.hub import find_model  # noqa: E402
 from conceptseg.models.presets import PRESETS  # noqa: E402
 from conceptseg.models.text.tokenizer import Tokenizer  # noqa: E402
 from conceptseg.models.text.tokenizer_files import clip_tokenizer  # noqa: E402
 from conceptseg.runtime.onnx_detector import OnnxDetector  # noqa: E402
-from conceptseg.runtime.onnx_folder import GRAPHS  # noqa: E402
 
 PHOTOGRAPH = Path(cs.__file__).parent / "assets" / "coins.png"
 PROGRAMS = (

@@ -8,14 +8,13 @@ is called like an embedded model is "./nano".
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from conceptseg.checkpoints.folder import FORMAT, read_config
+from conceptseg.checkpoints.config_file import CONFIG, MODEL_FORMAT, read_any_config, read_config
 from conceptseg.errors import CheckpointError, ModelNotFoundError, OptionError
 from conceptseg.hub_download import (
     HubUnreachableError,
@@ -37,7 +36,7 @@ def available_models() -> list[str]:
     folder = _embedded_folder()
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir() if (entry / "config.json").is_file())
+    return sorted(entry.name for entry in folder.iterdir() if (entry / CONFIG).is_file())
 
 
 def find_model(name: str | os.PathLike[str]) -> Path:
@@ -126,11 +125,11 @@ def _choose(repository: Repository, checkpoint: str | None) -> ModelFiles:
     """The config is small: look at it before gigabytes are on their way."""
     config: dict[str, Any] | None = None
     try:
-        if checkpoint is None and "config.json" in repository.files:
-            path = repository.fetch(["config.json"]) / "config.json"
-            config = _read_json(path, repository.title)
-            if config.get("format") == FORMAT:
-                read_config(path)
+        if checkpoint is None and CONFIG in repository.files:
+            folder = repository.fetch([CONFIG])
+            config = read_any_config(folder)
+            if config is not None and config.get("format") == MODEL_FORMAT:
+                read_config(folder)
         return model_files(repository.title, repository.files, config, checkpoint)
     except CheckpointError as error:
         if repository.cached is None:
@@ -138,18 +137,6 @@ def _choose(repository: Repository, checkpoint: str | None) -> ModelFiles:
         raise CheckpointError(
             f"{error}. This is the copy in the cache, which may be incomplete; the Hub itself was not reached"
         ) from error
-
-
-def _read_json(path: Path, repo: str) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(
-            f"cannot read config.json of the Hugging Face repository {repo}: {error}"
-        ) from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"config.json of the Hugging Face repository {repo} is no JSON object")
-    return values
 
 
 def _what_is_cached() -> str:
@@ -165,5 +152,5 @@ def _models_in(copy: Repository) -> list[str]:
         _choose(copy, None)
         return [copy.title]
     except CheckpointError:  # another model, an incomplete one, or several checkpoints
-        has_config = "config.json" in copy.files
+        has_config = CONFIG in copy.files
         return [f"{copy.title}:{file}" for file in single_checkpoints(copy.files, has_config)]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from conceptseg.checkpoints.folder import FILES, FORMAT
+from conceptseg.checkpoints.config_file import CONFIG, MODEL_FORMAT
+from conceptseg.checkpoints.folder import FILES
 from conceptseg.errors import CheckpointError
 from conceptseg.models.text.tokenizer_files import TOKENIZER_FILES
 
@@ -59,7 +60,7 @@ def model_files(
                 f"the Hugging Face repository {repo} has no file {checkpoint!r}; {_its(checkpoints)}"
             )
         return _single(checkpoint, there)
-    if config is not None and config.get("format") == FORMAT:
+    if config is not None and config.get("format") == MODEL_FORMAT:
         wanted = (*FILES, *(name for name in OWN_EXTRAS if name in there))
         missing = [name for name in FILES if name not in there]
         if missing:
@@ -71,7 +72,7 @@ def model_files(
         weights = _transformers_weights(repo, there)
         if weights:
             extras = [name for name in (*TRANSFORMERS_EXTRAS, *TOKENIZER_FILES) if name in there]
-            return ModelFiles(("config.json", *weights, *extras))
+            return ModelFiles((CONFIG, *weights, *extras))
     if len(checkpoints) == 1:
         return _single(checkpoints[0], there)
     if checkpoints:

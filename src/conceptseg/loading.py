@@ -6,11 +6,11 @@ import os
 
 import torch
 
+from conceptseg.checkpoints.config_file import is_onnx_folder
 from conceptseg.checkpoints.loaders import open_checkpoint
 from conceptseg.device import choose_device, choose_dtype
 from conceptseg.hub import find_model, local_model
 from conceptseg.runtime.onnx_detector import OnnxDetector
-from conceptseg.runtime.onnx_folder import is_onnx_folder
 from conceptseg.segmenter import Segmenter
 
 

@@ -15,10 +15,11 @@ from typing import Literal, cast, overload
 import torch
 from torch import Tensor
 
+from conceptseg.checkpoints.fingerprint import model_fingerprint
 from conceptseg.dedupe import DedupeMode
 from conceptseg.device import choose_device, choose_dtype, choose_resolution
 from conceptseg.errors import ConceptSegError, ImageError, OptionError, PromptError
-from conceptseg.exemplar import Exemplar, model_fingerprint
+from conceptseg.exemplar import Exemplar
 from conceptseg.images import ImageInput, LoadedImage, load_image, model_input
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector, ImageFeatures

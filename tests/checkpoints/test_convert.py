@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from conceptseg.checkpoints.config_file import read_config, write_config
 from conceptseg.checkpoints.convert import convert
 from conceptseg.checkpoints.efficientsam3 import efficientsam3_table
-from conceptseg.checkpoints.folder import load_model_folder, read_config, save_model_folder, write_config
+from conceptseg.checkpoints.folder import load_model_folder, save_model_folder
 from conceptseg.checkpoints.loaders import load_checkpoint, open_checkpoint
 from conceptseg.errors import CheckpointError, OptionError
 from conceptseg.models.build import build_detector
@@ -82,7 +83,7 @@ def test_students_to_own_and_back_are_bit_exact(tmp_path: Path, backbone: str | 
     torch.save({"model": state}, tmp_path / "student.pt")
     back = there_and_back(tmp_path / "student.pt", tmp_path, "official")
     assert_same(state, torch.load(back / "model.pt")["model"])
-    assert read_config(tmp_path / "own" / "config.json").architecture.text == MOBILECLIP
+    assert read_config(tmp_path / "own")[0].architecture.text == MOBILECLIP
 
 
 def test_official_to_hugging_face_is_the_same_network_without_points(tmp_path: Path) -> None:
@@ -144,12 +145,12 @@ def test_ways_to_read_answers_that_other_programs_do_not_have_are_said_to_be_lef
     torch.save(official_state(), tmp_path / "sam3.pt")
     convert(open_checkpoint(tmp_path / "sam3.pt"), tmp_path / "own")
     config = dataclasses.replace(
-        read_config(tmp_path / "own" / "config.json"),
+        read_config(tmp_path / "own")[0],
         presence_mode="ignore",
         dedupe="nms",
         mask_margin=0.25,
     )
-    write_config(tmp_path / "own" / "config.json", config)
+    write_config(tmp_path / "own", config)
     for to in ("hf", "official"):
         done = convert(open_checkpoint(tmp_path / "own"), tmp_path / to, to)  # type: ignore[arg-type]
         assert {"presence_mode 'ignore'", "dedupe 'nms'", "mask_margin 0.25"} <= set(done.lost)

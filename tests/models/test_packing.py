@@ -14,8 +14,8 @@ from torch import nn
 
 import conceptseg as cs
 from conceptseg.benchmark.flops import count_flops
+from conceptseg.checkpoints.fingerprint import model_fingerprint
 from conceptseg.checkpoints.folder import save_model_folder
-from conceptseg.exemplar import model_fingerprint
 from conceptseg.models import packing
 from conceptseg.models.packing import PackedLinear, can_pack, pack
 from conceptseg.segmenter import Segmenter

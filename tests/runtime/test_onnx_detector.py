@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import conceptseg as cs
+from conceptseg.checkpoints.config_file import is_onnx_folder
+from conceptseg.checkpoints.onnx_folder import read_onnx_config
 from conceptseg.errors import OptionError
 from conceptseg.runtime.onnx_detector import open_session
-from conceptseg.runtime.onnx_folder import is_onnx_folder, read_onnx_config
 
 BOX = [[10, 10, 40, 40]]
 BOXES = [[10, 10, 40, 40], [50, 20, 80, 50]]

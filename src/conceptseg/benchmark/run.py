@@ -21,12 +21,12 @@ import torch
 from conceptseg.benchmark.flops import count_flops, matrix_peak
 from conceptseg.benchmark.memory import peak_memory
 from conceptseg.benchmark.programs import Arrays, Ours, Program, Transformers
+from conceptseg.checkpoints.config_file import is_onnx_folder
 from conceptseg.checkpoints.convert import convert
 from conceptseg.checkpoints.loaders import open_checkpoint
 from conceptseg.errors import OptionError
 from conceptseg.hub import find_model
 from conceptseg.models.detector import Detector
-from conceptseg.runtime.onnx_folder import is_onnx_folder
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")  # newer and older `transformers`
 DTYPE_OF_THEIRS = "float32"  # what `transformers` loads when it is not told otherwise

@@ -22,8 +22,9 @@ from torch import Tensor
 from conceptseg.checkpoints.architecture import Hints, read_architecture
 from conceptseg.checkpoints.atomic_write import replacing, write_text
 from conceptseg.checkpoints.checkpoint import Checkpoint, build_empty
+from conceptseg.checkpoints.config_file import write_config
 from conceptseg.checkpoints.efficientsam3 import efficientsam3_table
-from conceptseg.checkpoints.folder import UNUSED_FILE, write_config
+from conceptseg.checkpoints.folder import UNUSED_FILE
 from conceptseg.checkpoints.huggingface import HUGGING_FACE, LITE_TEXT, POINTS
 from conceptseg.checkpoints.huggingface_config import config_from_huggingface, config_to_huggingface
 from conceptseg.checkpoints.huggingface_folder import huggingface_files
@@ -167,7 +168,7 @@ def _write_own(
 ) -> Conversion:
     files = [folder / "model.safetensors", folder / "config.json"]
     _write_safetensors(files[0], state)
-    write_config(files[1], config)
+    write_config(folder, config)
     if unused:
         files.append(folder / UNUSED_FILE)
         _write_safetensors(folder / UNUSED_FILE, {name: _real(value) for name, value in unused.items()})

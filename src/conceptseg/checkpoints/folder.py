@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from conceptseg.checkpoints.atomic_write import replacing, write_text
+from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.checkpoints.checkpoint import Checkpoint, Part, assign, build_empty, check_fit
+from conceptseg.checkpoints.config_file import CONFIG, MODEL_FORMAT, read_config, write_config
 from conceptseg.checkpoints.key_table import Piece, rename
 from conceptseg.checkpoints.report import KeyReport, group
 from conceptseg.checkpoints.safetensors_file import open_safetensors
@@ -24,9 +24,7 @@ from conceptseg.models.detector import Detector
 from conceptseg.models.rounding import ROUNDED, is_rounded
 from conceptseg.models.text.tokenizer import Tokenizer
 
-FORMAT = "conceptseg"
-FORMAT_VERSION = 1
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+FILES = (CONFIG, "model.safetensors", "tokenizer.json")
 UNUSED_FILE = "unused.safetensors"  # what only the way back to another layout needs
 
 
@@ -60,7 +58,7 @@ def save_model_folder(
         save_file(state, path, metadata={"format": "pt"})
     with replacing(folder / "tokenizer.json") as path:
         tokenizer.save(path)
-    write_config(folder / "config.json", config)
+    write_config(folder, config)
 
 
 def load_model_folder(folder: str | Path) -> tuple[Detector, Tokenizer, ModelConfig]:
@@ -87,7 +85,7 @@ def open_model_folder(folder: Path, text_context: int | None = None) -> Checkpoi
     for name in FILES:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} is no model folder: it has no {name} (needs {', '.join(FILES)})")
-    config = read_config(folder / "config.json")
+    config, _ = read_config(folder)
     if text_context is not None:
         architecture = with_context(config.architecture, text_context, str(folder))
         config = dataclasses.replace(config, architecture=architecture)
@@ -110,34 +108,11 @@ def open_model_folder(folder: Path, text_context: int | None = None) -> Checkpoi
             read=group("network", weights.values()),
             carried=group("not used, kept for the way back", unused.values()) if unused else None,
         ),
-        parts=[Part(weights, FORMAT, [Piece(name, rename(name, name), (name,)) for name in weights])],
+        parts=[Part(weights, MODEL_FORMAT, [Piece(name, rename(name, name), (name,)) for name in weights])],
         carried=lambda: dict(unused),
         tokenizer_path=folder,
         detector=detector,
     )
-
-
-def write_config(path: Path, config: ModelConfig) -> None:
-    """Write a `config.json` of ours."""
-    values = {"format": FORMAT, "version": FORMAT_VERSION, **config.to_dict()}
-    write_text(path, json.dumps(values, indent=2) + "\n")
-
-
-def read_config(path: Path) -> ModelConfig:
-    """Read and check a `config.json` of ours."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from error
-    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-        raise CheckpointError(f'{path} is no conceptseg config: it lacks "format": "{FORMAT}"')
-    version = values.pop("version", None)
-    if version != FORMAT_VERSION:
-        raise CheckpointError(f"{path} has version {version}; this conceptseg reads version {FORMAT_VERSION}")
-    try:
-        return ModelConfig.from_dict(values)
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from error
 
 
 def assign_weights(detector: Detector, state: Mapping[str, Tensor], source: str) -> None:

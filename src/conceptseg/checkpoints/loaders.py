@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from conceptseg.checkpoints.checkpoint import Checkpoint
-from conceptseg.checkpoints.folder import FILES, FORMAT, UNUSED_FILE, open_model_folder
+from conceptseg.checkpoints.config_file import MODEL_FORMAT, ONNX_FORMAT, read_any_config
+from conceptseg.checkpoints.folder import FILES, UNUSED_FILE, open_model_folder
 from conceptseg.checkpoints.foreign import WEIGHT_SUFFIXES, open_foreign
 from conceptseg.checkpoints.huggingface_config import config_from_huggingface, image_size
 from conceptseg.checkpoints.key_table import first_few
@@ -16,7 +16,6 @@ from conceptseg.errors import CheckpointError, ConfigError
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector
 from conceptseg.models.text.tokenizer import Tokenizer
-from conceptseg.runtime.onnx_folder import is_onnx_folder
 
 LoadedModel: TypeAlias = "tuple[Detector, Tokenizer, ModelConfig]"
 
@@ -60,10 +59,10 @@ def open_checkpoint(
     base = None if geometry_from is None else open_checkpoint(geometry_from)
     if not path.is_dir():
         return open_foreign(path, base, text_context=text_context)
-    config = _read_config(path / "config.json")
-    if config is not None and config.get("format") == FORMAT:
+    config = read_any_config(path)
+    if config is not None and config.get("format") == MODEL_FORMAT:
         return open_model_folder(path, text_context)
-    if is_onnx_folder(path):
+    if config is not None and config.get("format") == ONNX_FORMAT:
         raise CheckpointError(
             f"{path} is an ONNX folder: it can be asked, but holds no weights to read; give the model that "
             "it was exported from"
@@ -90,19 +89,6 @@ def open_checkpoint(
             f"{path} holds {len(files)} files of weights ({first_few(names)}); give one of them"
         )
     raise CheckpointError(f"{path} is in no layout that this version reads. It reads {KNOWN}")
-
-
-def _read_config(path: Path) -> dict[str, Any] | None:
-    """A `config.json` of any program; None when there is none."""
-    if not path.is_file():
-        return None
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} is no config: it holds a {type(config).__name__}")
-    return config
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -102,8 +102,8 @@ def describe(model: str, geometry_from: str | None = None, text_context: int | N
     """Everything that `models info` says, ready for JSON. Reads no more of the weights than the fingerprint
     needs.
     """
+    from conceptseg.checkpoints.fingerprint import model_fingerprint
     from conceptseg.checkpoints.loaders import open_checkpoint
-    from conceptseg.exemplar import model_fingerprint
     from conceptseg.hub import find_model
 
     others = None if geometry_from is None else find_model(geometry_from)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from conceptseg.checkpoints.fingerprint import model_fingerprint
 from conceptseg.checkpoints.loaders import load_checkpoint
 from conceptseg.data.batch import Batch
-from conceptseg.exemplar import model_fingerprint
 from conceptseg.hub import find_model
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from conceptseg.checkpoints.onnx_folder import FILES, GRAPHS, OnnxInfo, write_onnx_config
 from conceptseg.device import choose_resolution
 from conceptseg.errors import OptionError
 from conceptseg.export.check import check_graph, real_arguments
@@ -17,7 +18,6 @@ from conceptseg.export.graphs import DetectorGraph, ExemplarGraph, Graph, TextGr
 from conceptseg.export.quantize import check_quantised, quantise_graph
 from conceptseg.export.to_onnx import OPSET, check_exporter, write_graph
 from conceptseg.models.rounding import is_rounded
-from conceptseg.runtime.onnx_folder import FILES, GRAPHS, OnnxInfo, write_onnx_config
 from conceptseg.segmenter import Segmenter
 
 Quantize = Literal["none", "int8"]

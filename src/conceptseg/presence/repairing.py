@@ -27,7 +27,8 @@ from typing import Any, Literal, get_args
 import torch
 
 from conceptseg.checkpoints.atomic_write import replacing, write_text
-from conceptseg.checkpoints.folder import FILES, save_model_folder, write_config
+from conceptseg.checkpoints.config_file import write_config
+from conceptseg.checkpoints.folder import FILES, save_model_folder
 from conceptseg.checkpoints.loaders import load_checkpoint
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.distil.recipe import DistilRecipe
@@ -399,7 +400,7 @@ def _write_with(case: RepairCase, config: ModelConfig, how: str) -> None:
         for name in FILES[1:]:
             with replacing(folder / name) as draft:
                 shutil.copyfile(path / name, draft)
-        write_config(folder / FILES[0], config)
+        write_config(folder, config)
     else:
         detector = case.model.detector
         if is_rounded(detector):  # the case's model is only asked; files get what its own file holds

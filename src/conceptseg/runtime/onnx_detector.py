@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from conceptseg.checkpoints.find_tokenizer import check_vocabulary
+from conceptseg.checkpoints.onnx_folder import GRAPHS, read_onnx_config
 from conceptseg.errors import CheckpointError, MissingDependencyError, OptionError, PromptError
 from conceptseg.models.detector import DetectorOutput, ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens
 from conceptseg.models.text.tokenizer import Tokenizer
-from conceptseg.runtime.onnx_folder import GRAPHS, read_onnx_config
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
