@@ -17,9 +17,13 @@ from conceptseg.models.prompts import GeometricPrompt
 class RegionAlignment(nn.Module):
     """Cosine of object features and pooled prompts, with a learned scale and bias."""
 
-    def __init__(self) -> None:
+    def __init__(self, scale: float = 4.0) -> None:
+        """Args:
+        scale: what cosines are multiplied by at the start. The optimiser changes its logarithm by little more
+            than the rate each step, so a short run ends near where it began.
+        """
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(math.log(4.0)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.bias = nn.Parameter(torch.tensor(0.0))
 
     def forward(self, detector: Detector, image: ImageFeatures, regions: RegionPhrases) -> dict[str, Tensor]:

@@ -58,6 +58,7 @@ class Recipe(RunConfig):
     data: MixtureConfig = field(default_factory=MixtureConfig)
     loss: DetectionLossConfig = field(default_factory=DetectionLossConfig)
     weights: LossWeights = field(default_factory=LossWeights)
+    region_scale: float = 4.0  # of the cosines of objects and words at the start, see `RegionAlignment`
     dedupe: DedupeMode = "none"  # what the model that is saved does unless told: see `Segmenter.segment`
     mask_margin: float | None = None  # likewise: see `ModelConfig`
     validation_batches: int = 8  # of the last stage's size
@@ -66,6 +67,7 @@ class Recipe(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.validation_batches >= 0, "validation_batches", self.validation_batches, "0 or more")
+        check(self.region_scale > 0, "region_scale", self.region_scale, "above 0")
         margin = self.mask_margin
         check(margin is None or 0 <= margin < float("inf"), "mask_margin", margin, "none, or 0 or more")
         check(self.saved_mask_scale > 0, "saved_mask_scale", self.saved_mask_scale, "above 0")

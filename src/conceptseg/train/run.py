@@ -82,7 +82,12 @@ class SceneJob:
         detector = start_detector(recipe.model, tokenizer)
         return Work(
             task=SceneTask(
-                detector, DetectionLoss(recipe.loss), recipe.preprocessing, recipe.weights, recipe.data
+                detector,
+                DetectionLoss(recipe.loss),
+                recipe.preprocessing,
+                recipe.weights,
+                recipe.data,
+                recipe.region_scale,
             ),
             data=_batches(recipe, tokenizer, process, processes),
             tokenizer=tokenizer,

@@ -173,10 +173,11 @@ class SceneTask(DetectionTask):
         preprocessing: PreprocessingConfig,
         weights: LossWeights | None = None,
         data: SceneDataConfig | None = None,
+        region_scale: float = 4.0,
     ) -> None:
         super().__init__(detector, loss, preprocessing, weights)
         self.data = data or SceneDataConfig()
-        self.alignment = RegionAlignment()
+        self.alignment = RegionAlignment(region_scale)
 
     def losses(self, image: ImageFeatures, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
         losses = super().losses(image, batch, num_boxes)
