@@ -42,6 +42,7 @@ AIMS = {
 }  # fmt: skip
 PROMPTS: tuple[PromptKind, ...] = ("text", "boxes")
 FOREIGN_PER_IMAGE = 2
+THRESHOLD = 0.5  # of scores
 
 
 def open_splits(root: Path, limit: int | None) -> dict[str, ConceptDataset]:
@@ -59,7 +60,7 @@ def open_splits(root: Path, limit: int | None) -> dict[str, ConceptDataset]:
 
 def measure(segmenter: Segmenter, split: ConceptDataset, prompts: PromptKind) -> dict[str, Any]:
     """Fractions at IoU 0.5, and counts."""
-    result = evaluate(segmenter, split, prompts, worst=0)
+    result = evaluate(segmenter, split, prompts, worst=0, least_score=THRESHOLD, threshold=THRESHOLD)
     kind = "masks" if split.has_masks else "boxes"
     found = result.metrics[kind]
     return {

@@ -107,6 +107,15 @@ def test_the_threshold_moves_what_counts_but_not_average_precision(cats_and_dogs
     assert low["map"] == high["map"]
 
 
+def test_without_lower_scores_everything_but_average_precision_is_the_same(
+    cats_and_dogs: list[ConceptImage],
+) -> None:
+    whole, fast = run(cats_and_dogs, threshold=0.65), run(cats_and_dogs, threshold=0.65, least_score=0.65)
+    for name in ("cgf1", "il_mcc", "pmf1", "precision", "recall"):
+        assert whole.masks[name] == fast.masks[name]
+    assert fast.masks["map"] <= whole.masks["map"]
+
+
 def test_worst_mistakes_come_first_and_can_be_drawn(cats_and_dogs: list[ConceptImage]) -> None:
     result = run(cats_and_dogs)
     (miss,) = result.misses

@@ -59,6 +59,7 @@ class Asker:
         presence: PresenceMode | None = None,
         absent: Sequence[str] = (),
         seed: int = 0,
+        least_score: float = LEAST_SCORE,
     ) -> None:
         """Args:
         segmenter: the model.
@@ -69,6 +70,7 @@ class Asker:
         presence: as in `Segmenter.segment`.
         absent: phrases to ask of every image that does not show them, beside those the data names.
         seed: decides which object is the example.
+        least_score: lower scores are not looked at.
 
         Raises:
             OptionError: unknown prompts.
@@ -79,7 +81,7 @@ class Asker:
         self.prompts = prompts
         self.skipped = 0
         self._images = images
-        self._threshold = min(LEAST_SCORE, threshold)
+        self._threshold = min(least_score, threshold)
         self._presence = presence
         self._absent = tuple(absent)
         self._seed = seed
