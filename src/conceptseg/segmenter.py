@@ -22,10 +22,10 @@ from conceptseg.errors import ConceptSegError, ImageError, OptionError, PromptEr
 from conceptseg.exemplar import Exemplar
 from conceptseg.images import ImageInput, LoadedImage, load_image, model_input
 from conceptseg.models.config import ModelConfig
+from conceptseg.models.cpu.packing import can_pack, pack
+from conceptseg.models.cpu.rounding import ROUNDED, is_rounded
 from conceptseg.models.detector import Detector, ImageFeatures
-from conceptseg.models.packing import can_pack, pack
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
-from conceptseg.models.rounding import ROUNDED, is_rounded
 from conceptseg.models.text.tokenizer import Tokenizer
 from conceptseg.postprocess import (
     PresenceMode,

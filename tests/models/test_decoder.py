@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from conceptseg.models.boxes import inverse_sigmoid
+from conceptseg.models.cpu import parts
 from conceptseg.models.decoder import BoxRelativeBias, Decoder, DecoderOutput
 from conceptseg.models.fusion_encoder import FusionOutput
-from conceptseg.models.layers import parts
 from conceptseg.models.prompts import PromptTokens
 from tests.models.tiny import randomise
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from conceptseg.errors import ConfigError
 from conceptseg.models.build import build_detector
+from conceptseg.models.cpu import parts
 from conceptseg.models.fusion_encoder import FusionEncoder, FusionLayer, FusionOutput
-from conceptseg.models.layers import parts
 from conceptseg.models.prompts import PromptTokens
 from tests.models.tiny import randomise, tiny_config
 

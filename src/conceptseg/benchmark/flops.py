@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from conceptseg.models.packing import can_pack
+from conceptseg.models.cpu.packing import can_pack
 from conceptseg.segmenter import Segmenter
 
 SIDE = 1024  # of the square matrices that the peak is measured with

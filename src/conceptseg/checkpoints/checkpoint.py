@@ -18,8 +18,8 @@ from conceptseg.checkpoints.weights import Weights
 from conceptseg.errors import CheckpointError
 from conceptseg.models.build import build_detector
 from conceptseg.models.config import DetectorConfig, ModelConfig
+from conceptseg.models.cpu.rounding import ROUNDED, roundable
 from conceptseg.models.detector import Detector
-from conceptseg.models.rounding import ROUNDED, roundable
 from conceptseg.models.text.tokenizer import Tokenizer
 
 RANDOM = (Tensor.uniform_, Tensor.normal_)  # with which modules start, beside all of torch.nn.init
@@ -107,7 +107,7 @@ class Checkpoint:
         return self.detector.eval()
 
     def load_rounded(self) -> Detector:
-        """The network on the CPU for bfloat16 inference alone: see `models/rounding.py`."""
+        """The network on the CPU for bfloat16 inference alone: see `models/cpu/rounding.py`."""
         assign(self.detector, self.state(torch.float32, roundable(self.detector)))
         return self.detector.eval()
 

@@ -22,7 +22,7 @@ def model_fingerprint(detector: Detector) -> str:
     for name, parameter in sorted(detector.named_parameters()):
         if "presence" in name:
             continue
-        plain = parameter.to_dense() if parameter.is_mkldnn else parameter  # see models/packing.py
+        plain = parameter.to_dense() if parameter.is_mkldnn else parameter  # see models/cpu/packing.py
         flat = plain.detach().flatten()
         sample = flat[:: max(1, flat.numel() // 16)][:16].to(torch.bfloat16).float().cpu()
         digest.update(name.encode() + sample.numpy().tobytes())

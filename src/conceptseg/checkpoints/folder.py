@@ -20,8 +20,8 @@ from conceptseg.checkpoints.text_context import with_context
 from conceptseg.checkpoints.weights import Weights
 from conceptseg.errors import CheckpointError, ConfigError
 from conceptseg.models.config import ModelConfig
+from conceptseg.models.cpu.rounding import ROUNDED, is_rounded
 from conceptseg.models.detector import Detector
-from conceptseg.models.rounding import ROUNDED, is_rounded
 from conceptseg.models.text.tokenizer import Tokenizer
 
 FILES = (CONFIG, "model.safetensors", "tokenizer.json")

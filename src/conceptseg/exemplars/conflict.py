@@ -20,9 +20,9 @@ from conceptseg.images import model_input
 from conceptseg.losses.detection import DetectionLoss, LossWeights
 from conceptseg.losses.targets import Targets
 from conceptseg.models.boxes import xyxy_to_cxcywh
+from conceptseg.models.cpu.rounding import is_rounded
 from conceptseg.models.detector import ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, join_prompts
-from conceptseg.models.rounding import is_rounded
 from conceptseg.prompts import VISUAL
 from conceptseg.segmenter import Segmenter
 

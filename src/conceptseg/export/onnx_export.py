@@ -17,7 +17,7 @@ from conceptseg.export.check import check_graph, real_arguments
 from conceptseg.export.graphs import DetectorGraph, ExemplarGraph, Graph, TextGraph, VisionGraph
 from conceptseg.export.quantize import check_quantised, quantise_graph
 from conceptseg.export.to_onnx import OPSET, check_exporter, write_graph
-from conceptseg.models.rounding import is_rounded
+from conceptseg.models.cpu.rounding import is_rounded
 from conceptseg.segmenter import Segmenter
 
 Quantize = Literal["none", "int8"]

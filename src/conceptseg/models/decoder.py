@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from conceptseg.models.boxes import cxcywh_to_xyxy, inverse_sigmoid
+from conceptseg.models.cpu.parts import in_parts
 from conceptseg.models.fusion_encoder import FusionOutput
 from conceptseg.models.layers.attention import Attention
 from conceptseg.models.layers.mlp import MLP, FeedForward
-from conceptseg.models.layers.parts import in_parts
 from conceptseg.models.layers.positions import sine_of_reference_boxes
 from conceptseg.models.presence import PresenceHead
 

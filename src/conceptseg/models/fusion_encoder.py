@@ -15,9 +15,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from conceptseg.models.cpu.parts import in_parts
 from conceptseg.models.layers.attention import Attention
 from conceptseg.models.layers.mlp import FeedForward
-from conceptseg.models.layers.parts import in_parts
 from conceptseg.models.prompts import PromptTokens
 
 

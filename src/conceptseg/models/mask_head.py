@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from conceptseg.models.cpu.parts import in_parts
 from conceptseg.models.layers.attention import Attention
 from conceptseg.models.layers.mlp import MLP
-from conceptseg.models.layers.parts import in_parts
 from conceptseg.models.prompts import PromptTokens
 
 

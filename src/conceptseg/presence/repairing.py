@@ -38,7 +38,7 @@ from conceptseg.evaluation.calibration import Matching, fit_to_labels, fit_to_te
 from conceptseg.hub import find_model
 from conceptseg.loading import load
 from conceptseg.models.config import ModelConfig, PresenceCalibration
-from conceptseg.models.rounding import is_rounded
+from conceptseg.models.cpu.rounding import is_rounded
 from conceptseg.postprocess import presence_probability
 from conceptseg.presence.finetuning import PresenceJob, PresenceRecipe
 from conceptseg.presence.judging import Judgement, judge, judgement_table

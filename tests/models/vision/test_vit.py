@@ -8,7 +8,7 @@ from torch import Tensor
 
 from conceptseg.errors import ConfigError
 from conceptseg.models.config import ViTConfig
-from conceptseg.models.layers import parts
+from conceptseg.models.cpu import parts
 from conceptseg.models.layers.rope import axial_rope_table, rotate
 from conceptseg.models.vision import vit
 from conceptseg.models.vision.vit import Block, VisionTransformer

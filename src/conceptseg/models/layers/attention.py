@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conceptseg.models.layers.attend import attend
+from conceptseg.models.cpu.attend import attend
 
 
 class Attention(nn.Module):

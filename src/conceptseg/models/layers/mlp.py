@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conceptseg.models.layers.parts import in_parts
+from conceptseg.models.cpu.parts import in_parts
 
 
 class MLP(nn.Module):

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conceptseg.models.layers.attend import attend
-from conceptseg.models.layers.parts import by_parts, in_parts
+from conceptseg.models.cpu.attend import attend
+from conceptseg.models.cpu.parts import by_parts, in_parts
 from conceptseg.models.layers.rope import axial_rope_table, rotate
 
 PART = 24  # side of the squares that a feed-forward takes one after the other, in tokens

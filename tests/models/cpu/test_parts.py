@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from conceptseg.models.layers import parts
-from conceptseg.models.layers.parts import by_parts, in_parts
+from conceptseg.models.cpu import parts
+from conceptseg.models.cpu.parts import by_parts, in_parts
 
 
 def test_every_place_is_done_once_also_at_the_edges() -> None:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from conceptseg.models.layers import attend as module
-from conceptseg.models.layers.attend import attend, attend_in_blocks, attend_in_parts
+from conceptseg.models.cpu import attend as module
+from conceptseg.models.cpu.attend import attend, attend_in_blocks, attend_in_parts
 
 
 def inputs(dtype: torch.dtype, queries: int = 37, keys: int = 53) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,9 +19,9 @@ from conceptseg.models.config import (
     StudentConfig,
     UnifiedConfig,
 )
+from conceptseg.models.cpu.rounding import is_rounded, roundable
 from conceptseg.models.detector import Detector
 from conceptseg.models.prompts import GeometricPrompt
-from conceptseg.models.rounding import is_rounded, roundable
 from tests.conftest import TINY as TINY_CONVNET
 from tests.models.tiny import TINY, pixels, randomise, tiny_detector
 

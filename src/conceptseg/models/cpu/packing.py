@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conceptseg.models.rounding import ROUNDED
+from conceptseg.models.cpu.rounding import ROUNDED
 
 FEWEST_WEIGHTS = 2**18  # of a matrix; what smaller ones would gain cannot be measured
 ROWS = 576  # that the layout is chosen for: a window of SAM 3. Others work, and gain about as much
