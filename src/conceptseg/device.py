@@ -10,6 +10,7 @@ import torch
 
 from conceptseg.errors import OptionError
 from conceptseg.models.config import RESOLUTION
+from conceptseg.models.cpu.choice import instruction_set
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -84,10 +85,7 @@ def choose_dtype(
 
 def has_bfloat16_instructions() -> bool:
     """Whether this CPU multiplies matrices in bfloat16, rather than imitating it in float32."""
-    if not hasattr(torch.cpu, "get_capabilities"):  # added after torch 2.9
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return instruction_set() is not None
 
 
 def choose_resolution(resolution: int | None, default: int, stride: int) -> int:

@@ -22,8 +22,8 @@ from conceptseg.errors import ConceptSegError, ImageError, OptionError, PromptEr
 from conceptseg.exemplar import Exemplar
 from conceptseg.images import ImageInput, LoadedImage, load_image, model_input
 from conceptseg.models.config import ModelConfig
-from conceptseg.models.cpu.packing import can_pack, pack
 from conceptseg.models.cpu.rounding import ROUNDED, is_rounded
+from conceptseg.models.cpu.swap import fast_on_cpu
 from conceptseg.models.detector import Detector, ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 from conceptseg.models.text.tokenizer import Tokenizer
@@ -122,8 +122,7 @@ class Segmenter:
         self.resolution = choose_resolution(resolution, config.preprocessing.resolution, stride)
         self.fingerprint = model_fingerprint(detector)
         detector.to(self.device).eval()
-        if is_rounded(detector) and self.device.type == "cpu" and can_pack():
-            pack(detector)
+        fast_on_cpu(detector)
 
     @property
     def detector(self) -> Detector:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 
 from conceptseg.models.boxes import inverse_sigmoid
-from conceptseg.models.cpu import parts
 from conceptseg.models.decoder import BoxRelativeBias, Decoder, DecoderOutput
 from conceptseg.models.fusion_encoder import FusionOutput
 from conceptseg.models.prompts import PromptTokens
@@ -232,37 +230,6 @@ def log8(distance: float) -> float:
 
 def test_an_eighth_of_the_image_is_a_third_on_the_log_scale() -> None:
     assert log8(0.125) == pytest.approx(1 / 3) and log8(-0.875) == pytest.approx(-1.0)
-
-
-@pytest.mark.parametrize("padded", [False, True])
-def test_pairs_on_a_large_map_are_answered_one_by_one_with_the_same_answers(
-    padded: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, asked = decoder(), fusion()
-    if padded:
-        mask = torch.zeros(PAIRS, SIZE[0] * SIZE[1], dtype=torch.bool)
-        mask[1, 3::4] = True
-        asked = fusion(mask, torch.tensor([[[1.0, 1.0]], [[0.75, 1.0]]]))
-    with torch.no_grad():
-        together = module(asked, SIZE)
-        monkeypatch.setattr(parts, "FEWEST_NUMBERS", 1)
-        calls = captured_calls(module.layers[0])
-        apart = module(asked, SIZE)
-    assert [len(more["x"]) for _, more in calls] == [1] * PAIRS
-    for field in dataclasses.fields(together):
-        # Products of other shapes are summed in another order, on some processors 3e-5 apart.
-        torch.testing.assert_close(
-            getattr(apart, field.name), getattr(together, field.name), rtol=1e-4, atol=1e-4
-        )
-
-
-def test_training_answers_all_pairs_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "FEWEST_NUMBERS", 1)
-    module = decoder(one_to_many=True).train()
-    calls = captured_calls(module.layers[0])
-    with torch.no_grad():
-        assert module(fusion(), SIZE).one_to_many is not None
-    assert [len(more["x"]) for _, more in calls] == [PAIRS]
 
 
 def test_reference_boxes_can_start_on_a_grid_that_covers_the_image() -> None:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from conceptseg.errors import ConfigError
 from conceptseg.models.build import build_detector
-from conceptseg.models.cpu import parts
 from conceptseg.models.fusion_encoder import FusionEncoder, FusionLayer, FusionOutput
 from conceptseg.models.prompts import PromptTokens
 from tests.models.tiny import randomise, tiny_config
@@ -204,20 +203,3 @@ def test_an_image_index_means_the_same_for_every_option(options: dict[str, Any])
     fusion, two, index = encoder(**options), level(2, 2), torch.tensor([1, 0])
     shared = fuse(fusion, two, image_index=index)
     torch.testing.assert_close(shared.memory, fuse(fusion, (two[0][index], two[1])).memory)
-
-
-@pytest.mark.parametrize("options", [{}, {"pre_norm": False}, {"pool_prompt": "mean"}])
-def test_large_maps_go_pair_by_pair_with_the_same_answers(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fusion, two = encoder(**options), level(3, 4)
-    padding = torch.zeros(2, 3, 4, dtype=torch.bool)
-    padding[1, :, 3] = True
-    given: list[dict[str, Any]] = [{"image_index": torch.tensor([1, 0])}, {"padding_masks": [padding]}, {}]
-    expected = [fuse(fusion, two, **more).memory for more in given]
-    seen: list[int] = []
-    fusion.layers[1].register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
-    monkeypatch.setattr(parts, "FEWEST_NUMBERS", 1)
-    for more, memory in zip(given, expected, strict=True):
-        torch.testing.assert_close(fuse(fusion, two, **more).memory, memory)
-    assert seen == [1] * 6

@@ -14,6 +14,7 @@ from conceptseg.checkpoints.loaders import load_checkpoint
 from conceptseg.data.batch import Batch
 from conceptseg.hub import find_model
 from conceptseg.models.config import ModelConfig
+from conceptseg.models.cpu.swap import fast_on_cpu
 from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures
 from conceptseg.models.prompts import PromptTokens, join_prompts
 from conceptseg.models.text.tokenizer import Tokenizer
@@ -28,6 +29,7 @@ class Teacher:
         self.fingerprint = model_fingerprint(detector)
         self.tokenizer = tokenizer
         self.config = config
+        fast_on_cpu(detector)
         self._frozen = FrozenModule(detector)
 
     @classmethod

@@ -20,8 +20,9 @@ from conceptseg.evaluation.evaluate import evaluate
 from conceptseg.finetune.averaging import TRIED
 from conceptseg.finetune.look import DatasetValidation
 from conceptseg.finetune.recipe import FinetuneRecipe
+from conceptseg.models.cpu.swap import fast_on_cpu
+from conceptseg.models.cpu.training import training_kernels
 from conceptseg.segmenter import Segmenter
-from conceptseg.train.kernels import training_kernels
 from conceptseg.train.task import Task
 
 TIMED_PAIRS = 2  # of a step, first; where they are slow, the rest is taken to cost as much each
@@ -51,6 +52,7 @@ def forecast(
         judge: those that the end of the run is judged on.
         recipe: settled.
     """
+    fast_on_cpu(task.detector)  # as the run will have it
     with torch.random.fork_rng(devices=[]):
         training = _steps(task, batches, recipe)
     segmenter = Segmenter(task.detector, look.tokenizer, look.config)
@@ -97,7 +99,7 @@ def _steps(task: Task, batches: SizedBatches, recipe: FinetuneRecipe) -> float:
 
 def _pass(task: Task, batch: Batch) -> None:
     """Once forwards and backwards."""
-    with training_kernels(batch):
+    with training_kernels(batch.pixels, torch.is_autocast_enabled("cpu")):
         losses, weights = task(batch, batch.targets.valid.sum().clamp(min=1).float()), task.loss_weights(0)
         total: Tensor = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         torch.autograd.backward(total)

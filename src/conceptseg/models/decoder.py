@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from conceptseg.models.boxes import cxcywh_to_xyxy, inverse_sigmoid
-from conceptseg.models.cpu.parts import in_parts
 from conceptseg.models.fusion_encoder import FusionOutput
 from conceptseg.models.layers.attention import Attention
 from conceptseg.models.layers.mlp import MLP, FeedForward
@@ -95,13 +94,6 @@ class Decoder(nn.Module):
             fusion: memory (HW, B, D), its positions and the prompt.
             size_hw: tokens per side of the memory; only the box-relative bias, made for one level, reads it.
         """
-        pairs = fusion.memory.shape[1]
-        if self.training or not in_parts(fusion.memory[:, :1]) or pairs == 1:
-            return self._answer(fusion, size_hw)
-        # The bias of every query to every token of a large map leaves the cache unless pairs come one by one.
-        return _joined([self._answer(fusion.of(slice(i, i + 1)), size_hw) for i in range(pairs)])
-
-    def _answer(self, fusion: FusionOutput, size_hw: tuple[int, int]) -> DecoderOutput:
         pairs = fusion.memory.shape[1]
         memory = fusion.memory.transpose(0, 1)  # (B, HW, D)
         memory_keys = memory + fusion.positions.transpose(0, 1)
@@ -265,18 +257,6 @@ class BoxRelativeBias(nn.Module):
             for table in (to_rows, to_columns)
         )  # (B, heads, unbiased + N, .)
         return (rows[..., :, None] + columns[..., None, :]).flatten(3)
-
-
-def _joined(answers: list[DecoderOutput]) -> DecoderOutput:
-    """Answers of single pairs, as one of all of them."""
-    return DecoderOutput(
-        hidden=torch.cat([answer.hidden for answer in answers], dim=2),
-        reference_boxes=torch.cat([answer.reference_boxes for answer in answers], dim=2),
-        boxes_cxcywh=torch.cat([answer.boxes_cxcywh for answer in answers], dim=2),
-        presence_logits=torch.cat([answer.presence_logits for answer in answers], dim=1),
-        presence_feature=torch.cat([answer.presence_feature for answer in answers], dim=1),
-        one_to_many=None,  # of training, which takes pairs together
-    )
 
 
 def _on_padded_map(boxes_cxcywh: Tensor, fusion: FusionOutput) -> Tensor:

@@ -8,14 +8,12 @@ image is off in the released model.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from conceptseg.models.cpu.parts import in_parts
 from conceptseg.models.layers.attention import Attention
 from conceptseg.models.layers.mlp import FeedForward
 from conceptseg.models.prompts import PromptTokens
@@ -101,17 +99,7 @@ class FusionEncoder(nn.Module):
                 FusionLayer, self.layers[0]
             ).look  # a cast: training may wrap layers, which passes this on
             x = _of_pairs(look(x, position, None), image_index)
-
-        def fuse(pairs: slice) -> Tensor:
-            y, pad = x[pairs], None if padding is None else padding[pairs]
-            for number, layer in enumerate(self.layers):
-                seen = shared and number == 0
-                y = layer(y, position, pad, keys[pairs], tokens[pairs], prompt.padding_mask[pairs], seen)
-            return y
-
-        # One pair at a time, what lies between two layers of a large map stays in the cache.
-        apart = in_parts(x[:1]) and len(x) > 1
-        x = _one_by_one(fuse, x) if apart else fuse(slice(None))
+        x = self.run_layers(x, position, padding, keys, tokens, prompt.padding_mask, seen=shared)
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
         starts = [sum(h * w for h, w in sizes[:i]) for i in range(len(sizes))]
         return FusionOutput(
@@ -123,6 +111,21 @@ class FusionEncoder(nn.Module):
             spatial_shapes=torch.tensor(sizes, device=x.device),
             valid_ratios=_valid_ratios(padding_masks, x, len(sizes)),
         )
+
+    def run_layers(
+        self,
+        x: Tensor,
+        position: Tensor,
+        padding: Tensor | None,
+        keys: Tensor,
+        values: Tensor,
+        prompt_padding: Tensor,
+        seen: bool,
+    ) -> Tensor:
+        """Every layer in turn, (B, HW, D) in and out; `seen` says that the first one's `look` was done."""
+        for number, layer in enumerate(self.layers):
+            x = layer(x, position, padding, keys, values, prompt_padding, seen and number == 0)
+        return x
 
     @property
     def _starts_without_prompt(self) -> bool:
@@ -188,14 +191,6 @@ class FusionLayer(nn.Module):
             return self.dropout(self.self_attention(qk, qk, n, key_padding_mask=padding_mask))
 
         return x + attend(self.norm1(x)) if self.pre_norm else self.norm1(x + attend(x))
-
-
-def _one_by_one(function: Callable[[slice], Tensor], x: Tensor) -> Tensor:
-    """What `function` makes of each pair of x (B, HW, D), which it knows by its place."""
-    done = torch.empty_like(x, memory_format=torch.contiguous_format)  # of pairs that may share an image
-    for pair in range(len(x)):
-        done[pair : pair + 1] = function(slice(pair, pair + 1))
-    return done
 
 
 def _of_pairs(x: Tensor, image_index: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conceptseg.models.cpu.parts import in_parts
 from conceptseg.models.layers.attention import Attention
 from conceptseg.models.layers.mlp import MLP
 from conceptseg.models.prompts import PromptTokens
@@ -45,18 +44,17 @@ class MaskHead(nn.Module):
         height, width = levels[-1].shape[-2:]
         y = x.transpose(1, 2).unflatten(2, (height, width))  # the fused map takes the place of the last level
         skips = levels[-2::-1]  # the released model has a stage more than there are finer levels
-        for stage in range(min(len(skips), len(self.convs))):
-            skip = skips[stage]
-            y = self.convs[stage](skip + F.interpolate(y, size=skip.shape[-2:], mode="nearest"))
-            y = self.norms[stage](y)
-            y = F.relu(y, inplace=in_parts(y))  # fresh memory for a map of this size takes longer than a ReLU
+        for skip, conv, norm in zip(skips, self.convs, self.norms, strict=False):
+            y = self.activate(norm(conv(skip + F.interpolate(y, size=skip.shape[-2:], mode="nearest"))))
         return y
+
+    def activate(self, y: Tensor) -> Tensor:
+        """What ends each stage of the pixel decoder."""
+        return F.relu(y)
 
     def instance_logits(self, pixels: Tensor, hidden: Tensor) -> Tensor:
         """Pixel features (B, D, h, w) and queries (N, B, D) -> mask logits (B, N, h, w)."""
         embedding = self.mask_embedding(hidden).transpose(0, 1)  # (B, N, D)
-        if not torch.compiler.is_compiling() and not torch.is_grad_enabled() and _is_half(embedding):
-            return self._by_queries(pixels, embedding)
         maps = self.instance_projection(pixels)
         return torch.unflatten(torch.bmm(embedding, maps.flatten(2)), 2, maps.shape[-2:])
 
@@ -67,21 +65,6 @@ class MaskHead(nn.Module):
         for parameter in last.parameters():
             parameter.mul_(factor)
 
-    def _by_queries(self, pixels: Tensor, embedding: Tensor) -> Tensor:
-        """The same but for rounding, with the projection done on N queries and not on h * w pixels."""
-        weight, bias = self.instance_projection.weight, self.instance_projection.bias
-        assert bias is not None
-        read = embedding @ weight.flatten(1)  # (B, N, D)
-        shift = embedding @ bias.to(embedding.dtype)  # (B, N)
-        # Pixels come first: in memory their channels lie together, and turning the map would take longer.
-        columns = pixels.flatten(2).transpose(1, 2).to(read.dtype)  # (B, h * w, D)
-        logits = torch.bmm(columns, read.transpose(1, 2)).transpose(1, 2) + shift[..., None]
-        return torch.unflatten(logits.contiguous(), 2, pixels.shape[-2:])
-
     def semantic_logits(self, pixels: Tensor) -> Tensor:
         """Pixel features (B, D, h, w) -> (B, 1, h, w): is this pixel part of any instance?"""
         return self.semantic_projection(pixels)
-
-
-def _is_half(x: Tensor) -> bool:
-    return x.dtype in (torch.bfloat16, torch.float16)

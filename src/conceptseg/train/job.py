@@ -86,6 +86,7 @@ def run_job(job: Job, resume: bool = False) -> None:
     # After that check, because these import the packages it looks for.
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
+    from conceptseg.models.cpu.swap import fast_on_cpu
     from conceptseg.train.loop import Trainer
     from conceptseg.train.lora import add_lora, merge_lora
     from conceptseg.train.recompute import forget_activations
@@ -113,6 +114,7 @@ def run_job(job: Job, resume: bool = False) -> None:
         work.task.freeze(job.recipe.frozen)
         if job.recipe.rest_batch_norm:
             work.task.rest_batch_norm()
+        fast_on_cpu(work.task.detector)
         if job.recipe.checkpoint_activations:
             forget_activations(work.task.detector)
         if job.recipe.lora.rank:

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from conceptseg.data.batch import Batch
 from conceptseg.data.step_batches import StepBatches, batches_from
 from conceptseg.errors import TrainingError
-from conceptseg.train.kernels import training_kernels
+from conceptseg.models.cpu.training import training_kernels
 from conceptseg.train.progress import TrainingProgress
 from conceptseg.train.run_config import RunConfig
 from conceptseg.train.run_folder import RunFolder
@@ -83,7 +83,7 @@ class Trainer:
                 task.train()
                 self.task.begin_step(step)
                 optimiser.zero_grad(set_to_none=True)
-                with training_kernels(batch):
+                with training_kernels(batch.pixels, config.precision == "bf16"):
                     losses, total = self._backward(task, batch, step)
                 norm = accelerator.clip_grad_norm_(task.parameters(), config.optimiser.clip_norm)
                 if not torch.isfinite(norm):

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from conceptseg.models.cpu import attend as module
 from conceptseg.models.cpu.attend import attend, attend_in_blocks, attend_in_parts
+from conceptseg.models.cpu.training import training_kernels
 
 
 def inputs(dtype: torch.dtype, queries: int = 37, keys: int = 53) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,6 +103,7 @@ def test_large_half_precision_attention_on_a_cpu_goes_in_blocks(monkeypatch: pyt
         trained.append(q.shape[-2])
         return with_gradient(q, k, v, bias=bias)
 
+    monkeypatch.setattr("conceptseg.models.cpu.choice.cpu_capabilities", lambda: {"amx_bf16": True})
     monkeypatch.setattr(module, "attend_in_blocks", note)
     monkeypatch.setattr(module, "attend_in_parts", note_trained)
     half, small, full = (
@@ -112,7 +113,7 @@ def test_large_half_precision_attention_on_a_cpu_goes_in_blocks(monkeypatch: pyt
     )
     attend(*half)
     assert not trained
-    with sdpa_kernel(SDPBackend.MATH):
+    with training_kernels(torch.zeros(1, 3, 64, 64), bfloat16=True):
         attend(*half)
         attend(*small)
         attend(*full)
@@ -127,6 +128,7 @@ def test_large_half_precision_attention_on_a_cpu_goes_in_blocks(monkeypatch: pyt
         assert not seen
         attend(*half)
         attend(*half, mask=torch.zeros(2, 3, 300, 300, dtype=torch.bfloat16))
+        attend(*half, asking="fused")
     assert seen == [300, 300]
     assert trained == [300, 300]
 

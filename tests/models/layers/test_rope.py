@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -45,18 +44,6 @@ def test_rotation_is_computed_in_float32_and_cast_back() -> None:
     rotated = rotate(x, cos, sin)
     assert rotated.dtype == torch.bfloat16
     assert torch.equal(rotated, rotate(x.float(), cos, sin).bfloat16())
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_without_gradients_the_answer_is_the_same(dtype: torch.dtype) -> None:
-    cos, sin = axial_rope_table(HEIGHT, ACROSS, HEAD, 10000.0, 1.0, CPU)
-    # As attention has it: queries, keys and values beside each other, heads after tokens.
-    q, k, _ = torch.randn(2, HEIGHT * ACROSS, 3, 4, HEAD).to(dtype).permute(2, 0, 3, 1, 4).unbind(0)
-    for x in (q, k):
-        with torch.no_grad():
-            fast = rotate(x, cos, sin)
-        assert fast.dtype == dtype
-        torch.testing.assert_close(fast, rotate(x, cos, sin), atol=1e-6, rtol=1e-6)
 
 
 def test_a_traced_rotation_has_no_complex_numbers() -> None:

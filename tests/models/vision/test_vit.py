@@ -8,9 +8,7 @@ from torch import Tensor
 
 from conceptseg.errors import ConfigError
 from conceptseg.models.config import ViTConfig
-from conceptseg.models.cpu import parts
 from conceptseg.models.layers.rope import axial_rope_table, rotate
-from conceptseg.models.vision import vit
 from conceptseg.models.vision.vit import Block, VisionTransformer
 from tests.models.tiny import TINY, randomise
 
@@ -103,15 +101,3 @@ def test_stochastic_depth_grows_linearly_to_the_last_block() -> None:
 def test_a_head_width_that_rotary_positions_cannot_use_is_refused() -> None:
     with pytest.raises(ConfigError, match="multiple of 4"):
         ViTConfig(width=12, heads=2)
-
-
-@pytest.mark.parametrize("window", [0, WINDOW])
-def test_a_block_in_parts_gives_what_it_gives_at_once(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large maps without gradient go through window by window, on the edges too."""
-    module, x = block(window), torch.randn(2, 7, 5, WIDTH)
-    expected = module(x)
-    monkeypatch.setattr(parts, "FEWEST_NUMBERS", 1)
-    monkeypatch.setattr(vit, "PART", 2)
-    with torch.no_grad():
-        assert parts.in_parts(x)
-        assert torch.allclose(module(x), expected, atol=1e-5)

@@ -1,8 +1,7 @@
-"""Scaled dot-product attention by the fastest kernel there is for it.
+"""Scaled dot-product attention in plain products, over blocks that stay in the cache.
 
-Torch's fused kernel reaches a fifth of a CPU's bfloat16 matrix rate. Plain products and softmax over blocks
-that stay in the cache reach half of it: at SAM 3's sizes 2.4 times as fast, with memory that does not grow
-with the number of tokens either.
+On some processors that is faster than torch's fused kernel, on others slower: `choice.py` says where it is
+used. Its memory does not grow with the number of tokens either.
 """
 
 from __future__ import annotations
@@ -13,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from conceptseg.models.cpu.choice import AttentionKernel
+from conceptseg.models.cpu.training import trains_in_parts
+
 LOG2_E = math.log2(math.e)
 BLOCK_BYTES = 2 * 2**20  # of attention weights at a time and thread; half and twice measure almost alike
 FEWEST_WEIGHTS = 2**16  # per head, queries x keys; with fewer the fused kernel wins
@@ -21,9 +23,18 @@ SMALLEST_SUM = 2.0**-60
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0, causal: bool = False
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+    causal: bool = False,
+    asking: AttentionKernel = "blocks",
 ) -> Tensor:
     """`torch.nn.functional.scaled_dot_product_attention`, the same to rounding.
+
+    Never in plain products while exporting or compiling, and with a gradient only within
+    `training_kernels`.
 
     Args:
         q: (B, heads, N, d).
@@ -32,15 +43,16 @@ def attend(
         mask: broadcasts to (B, heads, N, S): True = attended to, or numbers to add to the logits.
         dropout: share of attention weights that are dropped.
         causal: position n attends to positions up to n.
+        asking: the kernel for large attention in bfloat16 without a gradient.
 
     Returns:
         (B, heads, N, d).
     """
     if not dropout and not causal and _large_on_cpu(q, k) and _is_bias(mask, q, k):
         if torch.is_grad_enabled():
-            if not _fused_allowed():
+            if trains_in_parts():
                 return attend_in_parts(q, k, v, bias=mask)
-        elif q.dtype == torch.bfloat16:
+        elif asking == "blocks" and q.dtype == torch.bfloat16:
             return attend_in_blocks(q, k, v, bias=mask)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
 
@@ -53,12 +65,6 @@ def _large_on_cpu(q: Tensor, k: Tensor) -> bool:
     )
 
 
-def _fused_allowed() -> bool:
-    """Within `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)` it is not."""
-    allowed: bool = torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
-    return allowed  # on CPUs, too, despite the name
-
-
 def _is_bias(mask: Tensor | None, q: Tensor, k: Tensor) -> bool:
     """Whether there is nothing to add to the logits, or one number for each."""
     return mask is None or (mask.dtype == q.dtype and mask.shape == (*q.shape[:-1], k.shape[-2]))
@@ -67,9 +73,7 @@ def _is_bias(mask: Tensor | None, q: Tensor, k: Tensor) -> bool:
 def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Attention with a gradient, a few members of the batch at a time so that weights stay in the cache.
 
-    For where torch's fused kernel is not allowed, because the weights are kept for the backward pass. Forward
-    and backward of 400 x 400 (20 x 4 heads of 32, bfloat16) take 43 ms of a core, where torch's plain kernel
-    takes 104 and its fused one 91; of 784 x 784 167, 492 and 253.
+    The weights are kept for the backward pass, and not computed again as torch's fused kernel does.
 
     Args:
         q: (B, heads, N, d).

@@ -15,14 +15,15 @@ from torch import Tensor
 FEWEST_NUMBERS = 2**20  # of a map; what lies between the layers of a smaller one is small enough
 
 
+def asked_on_cpu(x: Tensor) -> bool:
+    """Whether a network is only asked, on a CPU: neither exported, compiled nor trained."""
+    # Compiling comes first: what is asked after it has no answer while a graph is traced.
+    return not torch.compiler.is_compiling() and not torch.is_grad_enabled() and x.device.type == "cpu"
+
+
 def in_parts(x: Tensor) -> bool:
     """Whether it is worth while for this map."""
-    return (
-        not torch.compiler.is_compiling()  # first: while exporting, a size has no number yet
-        and not torch.is_grad_enabled()
-        and x.device.type == "cpu"
-        and x.numel() >= FEWEST_NUMBERS
-    )
+    return asked_on_cpu(x) and x.numel() >= FEWEST_NUMBERS
 
 
 def by_parts(function: Callable[[Tensor], Tensor], x: Tensor, side: int) -> Tensor:

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conceptseg.models.cpu.attend import attend
-
 
 class Attention(nn.Module):
     """Attention from one sequence into another (or into itself), batch first.
@@ -56,8 +54,14 @@ class Attention(nn.Module):
         if allowed is not None and allowed.dtype != torch.bool:
             allowed = allowed.to(q.dtype)
         dropout = self.dropout if self.training else 0.0
-        read = attend(q, k, v, allowed, dropout, causal)
+        read = self.attend(q, k, v, allowed, dropout, causal)  # (B, heads, N, D / heads)
         return self.out_proj(read.transpose(1, 2).flatten(2))
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, causal: bool
+    ) -> Tensor:
+        """Scaled dot-product attention; `mask` is True where attended to, or numbers to add to the logits."""
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One matrix product for inputs that are the same tensor, instead of two or three."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conceptseg.models.cpu.parts import in_parts
-
 
 class MLP(nn.Module):
     """`depth` linear layers with ReLU in between: heads and small projections."""
@@ -32,6 +30,4 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.linear1(x)
-        x = F.relu(x, inplace=in_parts(x))  # fresh memory for a wide x takes longer than a ReLU
-        return self.linear2(self.dropout(x))
+        return self.linear2(self.dropout(F.relu(self.linear1(x))))

@@ -1,4 +1,4 @@
-"""Axial rotary positions, without complex numbers wherever the model is exported, compiled or trained."""
+"""Axial rotary positions, without complex numbers, which cannot be exported."""
 
 from __future__ import annotations
 
@@ -52,14 +52,5 @@ def _make_table(
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn adjacent channel pairs of (..., tokens, head_width), in float32 as the released model does."""
     pairs = torch.unflatten(x.float(), -1, (-1, 2))
-    if _by_complex_product(x):
-        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
-        return turned.flatten(-2).to(x.dtype)
     a, b = pairs[..., 0], pairs[..., 1]  # (..., tokens, head_width / 2)
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2).to(x.dtype)
-
-
-def _by_complex_product(x: Tensor) -> bool:
-    """Whether to take the same products in a sixth of the time, in a form that cannot be exported."""
-    # Compiling comes first: what is asked after it has no answer while a graph is traced.
-    return not torch.compiler.is_compiling() and not torch.is_grad_enabled() and x.device.type == "cpu"

@@ -10,11 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conceptseg.models.cpu.attend import attend
-from conceptseg.models.cpu.parts import by_parts, in_parts
 from conceptseg.models.layers.rope import axial_rope_table, rotate
-
-PART = 24  # side of the squares that a feed-forward takes one after the other, in tokens
 
 
 class VisionTransformer(nn.Module):
@@ -95,16 +91,14 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:  # (I, h, w, C)
-        if not in_parts(x):
-            return self._feed_forward(self._read(x))
-        if self.window:  # nothing is read across windows, so the whole block takes one after the other
-            return by_parts(lambda window: self._feed_forward(self._read(window)), x, self.window)
-        return by_parts(self._feed_forward, self._read(x), PART)
+        return self.think(self.look(x))
 
-    def _read(self, x: Tensor) -> Tensor:
+    def look(self, x: Tensor) -> Tensor:
+        """The first half: tokens attend to each other."""
         return x + self.drop_path(self._attend(self.norm1(x)))
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
+    def think(self, x: Tensor) -> Tensor:
+        """The second half, each token by itself."""
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def _attend(self, x: Tensor) -> Tensor:
@@ -138,8 +132,12 @@ class RotaryAttention(nn.Module):
         # A larger grid is squeezed into the range of coordinates that one window has.
         scale = self.rope_window / width
         cos, sin = axial_rope_table(height, width, channels // self.heads, self.rope_theta, scale, x.device)
-        x = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        x = self.attend(q, k, v, cos, sin)  # (I, heads, h * w, C / heads)
         return self.proj(x.transpose(1, 2).reshape(images, height, width, channels))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Attention of queries and keys that are turned by their positions."""
+        return F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
 
 
 class DropPath(nn.Module):

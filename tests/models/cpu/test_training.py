@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from conceptseg.train.kernels import DepthwiseInFloat32
+from conceptseg.models.cpu.training import DepthwiseInFloat32
 
 
 def test_depthwise_convolutions_are_computed_in_float32_and_no_others() -> None:

@@ -1,50 +1,68 @@
-"""Which kernels a training step runs on."""
+"""Which kernels a training step on a CPU runs on."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from conceptseg.data.batch import Batch
+from conceptseg.models.cpu.choice import choose_attention
 
 # Pixels. Above, attention weights that wait for the backward pass take too much memory.
-PLAIN_ATTENTION_SIDE = 320
+LARGEST_SIDE = 320
+
+_IN_PARTS = ContextVar("in_parts", default=False)
+
+
+def trains_in_parts() -> bool:
+    """Whether this thread is within a step that keeps attention weights for the backward pass."""
+    return _IN_PARTS.get()
 
 
 @contextlib.contextmanager
-def training_kernels(batch: Batch) -> Iterator[None]:
-    """What trains fastest on the device of a batch: nothing of it is a part of the model.
+def training_kernels(pixels: Tensor, bfloat16: bool) -> Iterator[None]:
+    """What trains fastest on a CPU; on another device than a CPU nothing changes.
 
-    On a CPU plain products train up to three times as fast as the fused kernel on small images. Where only
-    plain kernels are allowed, `attend` takes large attention in parts, and torch's own plain kernel does the
-    rest. That would compute in float32 whatever its input; in the step's own precision, as the fused one
-    does, a step of nano in bfloat16 takes a quarter less time.
+    Args:
+        pixels: (I, 3, H, W) of the step.
+        bfloat16: whether the step computes in it, or in float32.
     """
-    if batch.pixels.device.type != "cpu":
+    if pixels.device.type != "cpu":
         yield
         return
+    chosen = choose_attention()
+    attention = chosen.training_bfloat16 if bfloat16 else chosen.training_float32
     with contextlib.ExitStack() as stack:
         stack.enter_context(DepthwiseInFloat32())
-        if batch.pixels.shape[-1] <= PLAIN_ATTENTION_SIDE:
-            stack.enter_context(_half_precision_products())
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if pixels.shape[-1] <= LARGEST_SIDE and attention == "blocks":
+            stack.enter_context(_plain_attention())
         yield
 
 
 @contextlib.contextmanager
-def _half_precision_products() -> Iterator[None]:
+def _plain_attention() -> Iterator[None]:
+    """Plain products train up to three times as fast as torch's fused kernel on small images.
+
+    Large attention goes in parts (`attend.py`), and torch's own plain kernel does the rest. That would
+    compute in float32 whatever its input; in the step's own precision, as the fused one does, a step of nano
+    in bfloat16 takes a quarter less time.
+    """
     # Of CPUs, too, despite its name.
     allowed = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    token = _IN_PARTS.set(True)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
+        _IN_PARTS.reset(token)
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(allowed)
 
 

@@ -1,0 +1,37 @@
+"""Puts the fast forms of a network's modules in the place of the plain ones."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from conceptseg.models.cpu.choice import AttentionKernel, choose_attention
+from conceptseg.models.cpu.modules import FAST, FastAttention, FastRotaryAttention
+from conceptseg.models.cpu.packing import can_pack, pack
+from conceptseg.models.cpu.rounding import is_rounded
+
+
+def fast_on_cpu(network: nn.Module, attention: AttentionKernel | None = None) -> None:
+    """Make a network, or a part of one, fast on a CPU; does nothing where its weights lie elsewhere.
+
+    Weights, their names and every answer stay as they are, to rounding. What is exported, compiled or trained
+    runs as the plain modules do (attention in a training step on a CPU excepted: `training_kernels`), so
+    once is enough: after loading, and before anything is wrapped around the modules.
+
+    Args:
+        network: changed in place.
+        attention: "blocks" or "fused"; None: what is faster on this processor, see `choice.py`.
+
+    Raises:
+        OptionError: there is no such kernel.
+    """
+    asking = choose_attention(attention).asking
+    if any(parameter.device.type != "cpu" for parameter in network.parameters()):
+        return
+    for module in network.modules():
+        fast = FAST.get(type(module))
+        if fast is not None:
+            module.__class__ = fast  # a subclass without state of its own, so parameters and hooks stay
+        if isinstance(module, (FastAttention, FastRotaryAttention)):
+            module.asking = asking
+    if is_rounded(network) and can_pack():
+        pack(network)
