@@ -77,7 +77,7 @@ class FusionPairByPair(FusionEncoder):
         prompt_padding: Tensor,
         seen: bool,
     ) -> Tensor:
-        if len(x) == 1 or not in_parts(x[:1]):
+        if not in_parts(x[:1]) or len(x) == 1:
             return super().run_layers(x, position, padding, keys, values, prompt_padding, seen)
         done = torch.empty_like(x, memory_format=torch.contiguous_format)  # of pairs that may share an image
         for number in range(len(x)):
@@ -94,7 +94,7 @@ class DecoderPairByPair(Decoder):
 
     def forward(self, fusion: FusionOutput, size_hw: tuple[int, int]) -> DecoderOutput:
         pairs = fusion.memory.shape[1]
-        if self.training or pairs == 1 or not in_parts(fusion.memory[:, :1]):
+        if self.training or not in_parts(fusion.memory[:, :1]) or pairs == 1:
             return super().forward(fusion, size_hw)
         answer = super().forward
         return _joined([answer(fusion.of(slice(i, i + 1)), size_hw) for i in range(pairs)])
