@@ -183,7 +183,6 @@ def run_ours(folder: Path) -> dict[str, dict[str, Tensor]]:
 
     import conceptseg as cs
     from conceptseg.images import load_image
-    from conceptseg.models.prompts import join_prompts
     from conceptseg.prompts import VISUAL, check_boxes
     from tests.parity.cases import by_name
 
@@ -195,12 +194,10 @@ def run_ours(folder: Path) -> dict[str, dict[str, Tensor]]:
         rows, labels = [box for box, _ in boxes], [label for _, label in boxes]
         examples = check_boxes(rows, labels, picture.size_hw)
         with segmenter.inference():
+            words = segmenter.text_tokens([phrase or VISUAL])
+            geometry = examples.to_model() if examples else None
             image_index = torch.zeros(1, dtype=torch.long)
-            shown = segmenter.detector.encode_exemplars(
-                features, examples.to_model() if examples else None, image_index
-            )
-            prompt = join_prompts(segmenter.text_tokens([phrase or VISUAL]), shown)
-            output = segmenter.detector.detect(features, image_index, prompt, return_intermediates=True)
+            output = segmenter.detector.answer(features, words, geometry, image_index)
         levels = {f"level {i}": level for i, level in enumerate(features.levels)}
         found[name] = {**levels, **by_name(output)}
     return found

@@ -46,7 +46,7 @@ def test_result_equals_what_the_network_says(tiny_segmenter, picture):
         index = torch.zeros(1, dtype=torch.long)
         words = tiny_segmenter.detector.encode_text(tiny_segmenter.tokenizer(["coin"]))
         shown = tiny_segmenter.detector.encode_exemplars(features, result.examples.to_model(), index)
-        output = tiny_segmenter.detector.detect(features, index, join_prompts(words, shown))
+        output = tiny_segmenter.detector.raw(features, index, join_prompts(words, shown))
     torch.testing.assert_close(result.raw.class_logits, output.class_logits)
     torch.testing.assert_close(result.raw.mask_logits, output.mask_logits)
     torch.testing.assert_close(result.raw.semantic_logits, output.semantic_logits)

@@ -23,7 +23,7 @@ from conceptseg.device import choose_device
 from conceptseg.errors import ImageError, OptionError, PromptError
 from conceptseg.images import ImageInput, load_image
 from conceptseg.models.boxes import cxcywh_to_xyxy
-from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
+from conceptseg.models.prompts import GeometricPrompt, PromptTokens
 from conceptseg.postprocess import check_finite, detection_scores
 from conceptseg.prompts import VISUAL, check_phrases, check_thresholds
 from conceptseg.segmenter import Segmenter
@@ -194,9 +194,7 @@ class Sam3Processor:
         with self.model.inference():
             image_index = torch.zeros(1, dtype=torch.long, device=self.device)
             words = PromptTokens(backbone["language_features"], backbone["language_mask"])
-            shown = network.encode_exemplars(features, state["geometric_prompt"], image_index)
-            prompt = join_prompts(words, shown)
-            output = network.detect(features, image_index, prompt, with_masks=False, with_pixels=False)
+            output = network.answer(features, words, state["geometric_prompt"], image_index)
             class_logits, presence_logit = (
                 output.class_logits[-1, :, 0].float(),
                 output.presence_logits[-1, 0].float(),
@@ -209,7 +207,7 @@ class Sam3Processor:
             )  # (N,)
             kept = scores > self.confidence_threshold
             boxes = cxcywh_to_xyxy(output.boxes_cxcywh[-1, kept, 0].float())
-            logits = network.chosen_masks(output, 0, kept.nonzero()[:, 0])[:, None].float()  # (kept, 1, h, w)
+            logits = output.masks(0, kept.nonzero()[:, 0])[:, None].float()  # (kept, 1, h, w)
         for what, values in (("scores", scores), ("boxes", boxes), ("mask logits", logits)):
             check_finite(what, values)
         masks = _resize(logits, height, width).sigmoid()

@@ -7,8 +7,6 @@ calibrated, and a model's config can ask for repeats to be dropped and for masks
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -22,7 +20,7 @@ from conceptseg.errors import CheckpointError, OptionError
 from conceptseg.images import LoadedImage, masks_at_image_size
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.config import ModelConfig, PresenceCalibration
-from conceptseg.models.detector import DetectorOutput
+from conceptseg.models.detector import DetectorOutput, RawOutput
 from conceptseg.prompts import BoxPrompt
 from conceptseg.result import Result
 
@@ -117,12 +115,9 @@ def read_result(
     image: LoadedImage,
     threshold: float,
     options: ReadingOptions,
-    chosen_masks: Callable[[DetectorOutput, int, Tensor], Tensor],
     examples: BoxPrompt | None = None,
 ) -> Result:
     """Read the answer to one (image, prompt) pair of a batch; masks are made for kept detections only.
-
-    `chosen_masks` is that of the network, which knows what masks are made of.
 
     Raises:
         CheckpointError: an answer is no finite number.
@@ -136,7 +131,7 @@ def read_result(
 
     order = torch.argsort(scores, descending=True, stable=True)
     kept = order[scores[order] > threshold]  # query numbers, best first
-    mask_logits = chosen_masks(output, pair, kept)  # (kept, h, w)
+    mask_logits = output.masks(pair, kept)  # (kept, h, w)
     check_finite("mask logits", mask_logits)
     if options.dedupe != "none" and len(kept) > 1:
         distinct = keep_distinct(mask_logits, options.dedupe)
@@ -161,7 +156,7 @@ def read_result(
         image=image.pixels,
         path=image.path,
         examples=examples,
-        raw=_only_pair(output, pair) if options.return_raw else None,
+        raw=output.of(pair) if options.return_raw and isinstance(output, RawOutput) else None,
     )
 
 
@@ -185,18 +180,3 @@ def cut_masks(masks: npt.NDArray[np.bool_], boxes_xyxy: npt.NDArray[np.float32],
         mask[bottom:] = False
         mask[:, :left] = False
         mask[:, right:] = False
-
-
-def _only_pair(output: DetectorOutput, pair: int) -> DetectorOutput:
-    """The same outputs for a batch of one."""
-    one = slice(pair, pair + 1)
-    return dataclasses.replace(
-        output,
-        class_logits=output.class_logits[:, :, one],
-        boxes_cxcywh=output.boxes_cxcywh[:, :, one],
-        presence_logits=output.presence_logits[:, one],
-        mask_logits=None if output.mask_logits is None else output.mask_logits[one],
-        semantic_logits=None if output.semantic_logits is None else output.semantic_logits[one],
-        hidden=output.hidden[:, one],
-        pixels=None if output.pixels is None else output.pixels[one],
-    )

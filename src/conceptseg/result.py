@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import supervision
     from PIL.Image import Image
 
-    from conceptseg.models.detector import DetectorOutput
+    from conceptseg.models.detector import RawOutput
     from conceptseg.prompts import BoxPrompt
 
 PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WebP"}
@@ -38,9 +38,7 @@ class Result:
     image: npt.NDArray[np.uint8] | None = field(default=None, repr=False)  # (H, W, 3) RGB, for `plot`
     path: Path | None = None  # of the image, when it came from a file
     examples: BoxPrompt | None = field(default=None, repr=False)  # boxes that were drawn on this image
-    raw: DetectorOutput | None = field(
-        default=None, repr=False
-    )  # with return_raw=True: every raw output, B = 1
+    raw: RawOutput | None = field(default=None, repr=False)  # with return_raw=True: every raw output, B = 1
 
     def __len__(self) -> int:
         return len(self.scores)

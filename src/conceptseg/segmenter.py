@@ -424,8 +424,8 @@ class Segmenter:
             image_index = torch.tensor([i for i, _ in batch], device=self.device)
             phrase_index = torch.tensor([k for _, k in batch], device=self.device)
             prompt = join_prompts(words.of(phrase_index), shown.of(image_index))
-            raw = question.reading.return_raw
-            output = self.network.detect(features, image_index, prompt, with_masks=raw, with_pixels=raw)
+            detect = self.network.raw if question.reading.return_raw else self.network.detect
+            output = detect(features, image_index, prompt)
             for pair, (i, k) in enumerate(batch):
                 result = read_result(
                     output,
@@ -434,7 +434,6 @@ class Segmenter:
                     image=images[i],
                     threshold=question.thresholds[k],
                     options=question.reading,
-                    chosen_masks=self.network.chosen_masks,
                     examples=examples[i],
                 )
                 results[i].append(result)

@@ -16,10 +16,7 @@ def counts(scores: list[float], boxes: list[list[float]], wanted: list[list[floa
         class_logits=torch.tensor(scores).logit()[None, :, None],
         boxes_cxcywh=torch.tensor(boxes)[None, :, None],
         presence_logits=torch.tensor([[presence]]),
-        mask_logits=None,
-        semantic_logits=None,
         hidden=torch.zeros(len(boxes), 1, 4),
-        pixels=None,
     )
     slots = torch.tensor([[*wanted, MIDDLE]])
     valid = torch.tensor([[True] * len(wanted) + [False]])

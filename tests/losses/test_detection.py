@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -8,45 +9,61 @@ from torch import Tensor
 
 from conceptseg.losses import DetectionLoss, DetectionLossConfig, LossWeights, Targets
 from conceptseg.losses.masks import MaskLossConfig
-from conceptseg.models.detector import DetectorOutput, OneToManyOutput
+from conceptseg.models.detector import OneToManyOutput
+from conceptseg.models.mask_head import QueryMasks
 
 MakeTargets = Callable[..., Targets]
 LAYERS, QUERIES, PAIRS, SIZE = 3, 5, 4, 8
 
 
-def random_output(dtype: torch.dtype = torch.float32, one_to_many: bool = True) -> DetectorOutput:
+@dataclass
+class Answers:
+    """What a detector's trace offers to the loss."""
+
+    class_logits: Tensor
+    boxes_cxcywh: Tensor
+    presence_logits: Tensor
+    query_masks: QueryMasks
+    semantic_logits: Tensor
+    one_to_many: OneToManyOutput | None = None
+
+
+def masks_of(logits: Tensor) -> QueryMasks:
+    """(B, N, h, w) as what gives them: each query reads a map of its own."""
+    pairs, queries = logits.shape[:2]
+    return QueryMasks(torch.eye(queries, dtype=logits.dtype).expand(pairs, -1, -1), logits)
+
+
+def random_output(dtype: torch.dtype = torch.float32, one_to_many: bool = True) -> Answers:
     def leaf(*shape: int) -> Tensor:
         return torch.randn(*shape).to(dtype).requires_grad_()
 
     def boxes() -> Tensor:
         return (torch.rand(LAYERS, QUERIES, PAIRS, 4) * 0.4 + 0.2).to(dtype).requires_grad_()
 
-    many = OneToManyOutput(leaf(LAYERS, QUERIES, PAIRS), boxes(), leaf(PAIRS, QUERIES, SIZE, SIZE))
-    return DetectorOutput(
+    many = OneToManyOutput(leaf(LAYERS, QUERIES, PAIRS), boxes(), masks_of(leaf(PAIRS, QUERIES, SIZE, SIZE)))
+    return Answers(
         class_logits=leaf(LAYERS, QUERIES, PAIRS),
         boxes_cxcywh=boxes(),
         presence_logits=leaf(LAYERS, PAIRS),
-        mask_logits=leaf(PAIRS, QUERIES, SIZE, SIZE),
+        query_masks=masks_of(leaf(PAIRS, QUERIES, SIZE, SIZE)),
         semantic_logits=leaf(PAIRS, 1, SIZE, SIZE),
-        hidden=torch.zeros(QUERIES, PAIRS, 2),
-        pixels=None,
         one_to_many=many if one_to_many else None,
     )
 
 
-def leaves(output: DetectorOutput) -> dict[str, Tensor]:
+def leaves(output: Answers) -> dict[str, Tensor]:
     many = output.one_to_many
-    assert many is not None and output.mask_logits is not None and output.semantic_logits is not None
-    assert many.mask_logits is not None
+    assert many is not None
     return {
         "class": output.class_logits,
         "boxes": output.boxes_cxcywh,
         "presence": output.presence_logits,
-        "masks": output.mask_logits,
+        "masks": output.query_masks.maps,
         "semantic": output.semantic_logits,
         "o2m class": many.class_logits,
         "o2m boxes": many.boxes_cxcywh,
-        "o2m masks": many.mask_logits,
+        "o2m masks": many.query_masks.maps,
     }
 
 
@@ -134,14 +151,12 @@ def test_a_perfect_prediction_costs_next_to_nothing(make_targets: MakeTargets) -
     masks = torch.zeros(1, 1, SIZE, SIZE, dtype=torch.bool)
     masks[..., 2:6, 2:6] = True
     logits = (masks[0].float() * 2 - 1) * 30
-    output = DetectorOutput(
+    output = Answers(
         class_logits=torch.tensor([30.0, -30.0]).view(1, 2, 1),
         boxes_cxcywh=torch.tensor([box, [0.1, 0.1, 0.1, 0.1]]).view(1, 2, 1, 4),
         presence_logits=torch.tensor([[30.0]]),
-        mask_logits=torch.cat([logits, -logits])[None],
+        query_masks=masks_of(torch.cat([logits, -logits])[None]),
         semantic_logits=logits[None],
-        hidden=torch.zeros(2, 1, 2),
-        pixels=None,
     )
     losses = DetectionLoss()(output, make_targets([[box]], masks))
     assert not any(name.startswith(("aux", "o2m")) for name in losses)
@@ -152,17 +167,14 @@ def test_box_losses_are_divided_by_the_number_of_boxes(make_targets: MakeTargets
     # Two pairs, one object each, boxes off by 0.1 in x: (0.1 + 0.1) / 2 objects; num_boxes 8: a quarter.
     targets = make_targets([[[0.5, 0.5, 0.2, 0.2]], [[0.3, 0.3, 0.2, 0.2]]])
     boxes = torch.tensor([[0.6, 0.5, 0.2, 0.2], [0.4, 0.3, 0.2, 0.2]]).view(1, 1, 2, 4)
-    output = DetectorOutput(
+    output = Answers(
         class_logits=torch.zeros(1, 1, 2),
         boxes_cxcywh=boxes,
         presence_logits=torch.zeros(1, 2),
-        mask_logits=None,
-        semantic_logits=None,
-        hidden=torch.zeros(1, 2, 2),
-        pixels=None,
+        query_masks=masks_of(torch.zeros(2, 1, SIZE, SIZE)),
+        semantic_logits=torch.zeros(2, 1, SIZE, SIZE),
     )
     losses = DetectionLoss()(output, targets)
-    assert set(losses) == {"class", "box_l1", "box_giou", "presence"}
     assert losses["box_l1"].item() == pytest.approx(0.1)
     # overlap 0.1 x 0.2 of union 0.3 x 0.2, which is the hull: 1 - 1/3
     assert losses["box_giou"].item() == pytest.approx(2 / 3)
@@ -180,21 +192,11 @@ def test_auxiliary_losses_are_the_sum_over_their_layers() -> None:
         torch.testing.assert_close(losses[f"aux_{name}"], 2 * losses[name])
 
 
-def test_making_only_the_matched_masks_gives_the_same_losses() -> None:
+def test_the_semantic_map_is_judged_unless_it_is_left_out() -> None:
     torch.manual_seed(5)
     output, targets = random_output(), random_targets()
-    whole = DetectionLoss()(output, targets)
-    masks, many = output.mask_logits, output.one_to_many
-    assert masks is not None and many is not None and many.mask_logits is not None
-    many_masks, output.mask_logits, many.mask_logits = many.mask_logits, None, None
-
-    def masks_of(pair: Tensor, query: Tensor, one_to_many: bool) -> Tensor:
-        return (many_masks if one_to_many else masks)[pair, query]
-
-    chosen = DetectionLoss()(output, targets, masks_of=masks_of)
-    assert chosen.keys() == whole.keys()
-    for name, value in whole.items():
-        torch.testing.assert_close(chosen[name], value, msg=name)
+    whole, without = DetectionLoss()(output, targets), DetectionLoss()(output, targets, dense=False)
+    assert set(whole) - set(without) == {"semantic_focal", "semantic_dice"}
 
 
 def test_weights_default_to_the_released_recipe() -> None:

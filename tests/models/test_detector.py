@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from conceptseg.models.build import build_detector
-from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures
+from conceptseg.models.detector import Detector, DetectorTrace, ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 from tests.models.tiny import (
     GRID,
@@ -39,8 +39,7 @@ def image(detector: Detector) -> ImageFeatures:
     return detector.encode_images(pixels())
 
 
-def outputs(output: DetectorOutput) -> list[Tensor]:
-    assert output.mask_logits is not None and output.semantic_logits is not None
+def outputs(output: DetectorTrace) -> list[Tensor]:
     return [
         output.class_logits,
         output.boxes_cxcywh,
@@ -50,12 +49,12 @@ def outputs(output: DetectorOutput) -> list[Tensor]:
     ]
 
 
-def assert_same(one: DetectorOutput, other: DetectorOutput) -> None:
+def assert_same(one: DetectorTrace, other: DetectorTrace) -> None:
     for a, b in zip(outputs(one), outputs(other), strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
-def pair_of(output: DetectorOutput, pair: int) -> list[Tensor]:
+def pair_of(output: DetectorTrace, pair: int) -> list[Tensor]:
     """The outputs for one pair of a batch, still with a batch dimension."""
     where = slice(pair, pair + 1)
     classes, box, presence, masks, semantic = outputs(output)
@@ -73,7 +72,7 @@ def test_outputs_have_the_documented_shapes(detector: Detector) -> None:
         (3, 1, MASK, MASK),
     ]
     assert 0 <= output.boxes_cxcywh.min() and output.boxes_cxcywh.max() <= 1
-    assert output.one_to_many is None and output.intermediates is None
+    assert output.one_to_many is None
 
 
 def test_padded_prompt_tokens_do_not_change_memory_or_outputs(
@@ -82,13 +81,10 @@ def test_padded_prompt_tokens_do_not_change_memory_or_outputs(
     index = torch.zeros(3, dtype=torch.long)
     prompt = join_prompts(detector.encode_text(token_ids()), detector.encode_exemplars(image, boxes(), index))
     noise = PromptTokens(50 * torch.randn(4, 3, WIDTH), torch.ones(3, 4, dtype=torch.bool))
-    plain = detector.detect(image, index, prompt, return_intermediates=True)
+    plain = detector.trace(image, index, prompt)
     for padded in (join_prompts(prompt, noise), join_prompts(noise, prompt)):
-        output = detector.detect(image, index, padded, return_intermediates=True)
-        assert plain.intermediates is not None and output.intermediates is not None
-        torch.testing.assert_close(
-            output.intermediates.memory, plain.intermediates.memory, atol=1e-5, rtol=1e-5
-        )
+        output = detector.trace(image, index, padded)
+        torch.testing.assert_close(output.fusion.memory, plain.fusion.memory, atol=1e-5, rtol=1e-5)
         assert_same(output, plain)
 
 
@@ -122,12 +118,13 @@ def test_padded_points_do_not_change_anything(detector: Detector) -> None:
 
 
 def test_text_alone_is_prompted_with_the_summary_token_too(detector: Detector) -> None:
-    output = detector(pixels(), token_ids(), return_intermediates=True)
-    parts = output.intermediates
-    assert parts is not None and parts.exemplars is not None and parts.text is not None
+    parts = detector(pixels(), token_ids())
+    assert parts.exemplars is not None and parts.text is not None
     assert parts.exemplars.tokens.shape == (1, 3, WIDTH)
     assert not parts.exemplars.padding_mask.any()
-    torch.testing.assert_close(parts.prompt, torch.cat((parts.text.tokens, parts.exemplars.tokens)))
+    torch.testing.assert_close(
+        parts.fusion.prompt.tokens, torch.cat((parts.text.tokens, parts.exemplars.tokens))
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,21 +177,33 @@ def test_a_negative_box_is_not_a_positive_one(detector: Detector) -> None:
 def test_encoding_an_image_once_serves_every_prompt(detector: Detector, image: ImageFeatures) -> None:
     index = torch.zeros(3, dtype=torch.long)
     prompt = join_prompts(detector.encode_text(token_ids()), detector.encode_exemplars(image, boxes(), index))
-    assert_same(detector.detect(image, index, prompt), detector(pixels(), token_ids(), boxes()))
+    assert_same(detector.trace(image, index, prompt), detector(pixels(), token_ids(), boxes()))
 
 
-def test_masks_can_be_left_out_and_made_later_for_chosen_queries(
-    detector: Detector, image: ImageFeatures
-) -> None:
+@pytest.mark.parametrize("ask", ["detect", "trace", "raw"])
+def test_masks_of_chosen_queries_are_those_of_all(ask: str, detector: Detector, image: ImageFeatures) -> None:
     index = torch.zeros(3, dtype=torch.long)
     prompt = join_prompts(detector.encode_text(token_ids()), detector.encode_exemplars(image, None, index))
-    full = detector.detect(image, index, prompt)
-    bare = detector.detect(image, index, prompt, with_masks=False)
-    assert bare.mask_logits is None and bare.semantic_logits is None
-    assert bare.pixels is not None and full.mask_logits is not None
-    chosen = torch.tensor([4, 1])
-    masks = detector.mask_head.instance_logits(bare.pixels, bare.hidden[chosen])
-    torch.testing.assert_close(masks, full.mask_logits[:, chosen], atol=1e-5, rtol=1e-5)
+    full = detector.trace(image, index, prompt).mask_logits
+    output = getattr(detector, ask)(image, index, prompt)
+    for pair, chosen in ((2, torch.tensor([4, 1])), (0, torch.tensor([3]))):
+        torch.testing.assert_close(output.masks(pair, chosen), full[pair, chosen], atol=1e-5, rtol=1e-5)
+    assert output.masks(1, torch.tensor([], dtype=torch.long)).shape == (0, MASK, MASK)
+
+
+def test_answering_reads_the_prompt_and_keeps_its_parts(detector: Detector, image: ImageFeatures) -> None:
+    index, words = torch.zeros(3, dtype=torch.long), detector.encode_text(token_ids())
+    output = detector.answer(image, words, boxes(), index)
+    assert_same(output, detector(pixels(), token_ids(), boxes()))
+    assert output.text is words and output.exemplars is not None and len(output.exemplars.tokens) == 3
+
+
+def test_boxes_may_lie_on_another_image_than_the_one_that_is_searched(detector: Detector) -> None:
+    image, words = detector.encode_images(pixels(2)), detector.encode_text(token_ids())
+    here, there = torch.zeros(3, dtype=torch.long), torch.ones(3, dtype=torch.long)
+    shown = detector.encode_exemplars(image, boxes(), there)
+    expected = detector.trace(image, here, join_prompts(words, shown))
+    assert_same(detector.answer(image, words, boxes(), here, there), expected)
 
 
 def test_pixels_are_decoded_for_the_pairs_that_have_something_to_show(
@@ -202,7 +211,6 @@ def test_pixels_are_decoded_for_the_pairs_that_have_something_to_show(
 ) -> None:
     index = torch.zeros(3, dtype=torch.long)
     prompt = join_prompts(detector.encode_text(token_ids()), detector.encode_exemplars(image, None, index))
-    full = detector.detect(image, index, prompt)
     decoded: list[int] = []
     decode = detector.mask_head.pixels
 
@@ -211,44 +219,49 @@ def test_pixels_are_decoded_for_the_pairs_that_have_something_to_show(
         return decode(levels, memory, prompt)
 
     monkeypatch.setattr(detector.mask_head, "pixels", counted)
-    late = detector.detect(image, index, prompt, with_masks=False, with_pixels=False)
-    assert late.pixels is None and late.mask_logits is None
-    nothing = detector.chosen_masks(late, 0, torch.tensor([], dtype=torch.long))
-    assert nothing.shape == (0, MASK, MASK) and decoded == []
-    for pair, chosen in ((2, torch.tensor([4, 1])), (0, torch.tensor([3]))):
-        masks = detector.chosen_masks(late, pair, chosen)
-        torch.testing.assert_close(masks, full.mask_logits[pair, chosen], atol=1e-5, rtol=1e-5)  # type: ignore[index]
-    assert decoded == [1, 1]
+    for output in (detector.detect(image, index, prompt), detector.trace(image, index, prompt)):
+        decoded.clear()
+        output.masks(0, torch.tensor([], dtype=torch.long))
+        assert decoded == []
+        for pair in (2, 0):
+            output.masks(pair, torch.tensor([3]))
+        assert decoded == [1, 1]
+    trace = detector.trace(image, index, prompt)
+    assert trace.mask_logits.shape == (3, QUERIES, MASK, MASK)
+    trace.masks(2, torch.tensor([4, 1]))
+    assert decoded == [1, 1, 3]  # once for all, and none of it again
 
 
-def test_intermediates_hold_every_tensor_between_the_parts(detector: Detector) -> None:
-    parts = detector(pixels(2), token_ids(), boxes(), torch.tensor([0, 1, 1]), True).intermediates
-    assert parts is not None and parts.text is not None and parts.exemplars is not None
+def test_a_trace_holds_every_tensor_between_the_parts(detector: Detector) -> None:
+    trace = detector(pixels(2), token_ids(), boxes(), torch.tensor([0, 1, 1]))
+    assert trace.text is not None and trace.exemplars is not None
     tokens, words, exemplars = GRID * GRID, 6, 3
-    assert [tuple(t.shape) for t in parts.trunk] == [(2, TINY.vision.width, GRID, GRID)]  # type: ignore[union-attr]
-    assert [tuple(t.shape) for t in parts.levels] == [(2, WIDTH, GRID * s, GRID * s) for s in (4, 2, 1)]
-    assert parts.text.tokens.shape == (words, 3, WIDTH)
-    assert parts.exemplars.tokens.shape == (exemplars, 3, WIDTH)
-    assert parts.prompt.shape == (words + exemplars, 3, WIDTH)
-    assert parts.prompt_padding_mask.shape == (3, words + exemplars)
-    assert parts.memory.shape == (tokens, 3, WIDTH)
-    assert parts.memory_padding_mask is None
-    assert parts.memory_positions.shape == (tokens, 1, WIDTH)
-    assert parts.level_start_index.tolist() == [0]
-    assert parts.spatial_shapes.tolist() == [[GRID, GRID]]
-    assert parts.valid_ratios.tolist() == [[[1.0, 1.0]]] * 3
-    assert parts.hidden_states.shape == (LAYERS, QUERIES, 3, WIDTH)
-    assert parts.reference_boxes.shape == (LAYERS, QUERIES, 3, 4)
-    assert parts.presence_logits.shape == (LAYERS, 3)
-    assert parts.presence_feature.shape == (1, 3, WIDTH)
+    assert [tuple(t.shape) for t in trace.image.trunk] == [(2, TINY.vision.width, GRID, GRID)]  # type: ignore[union-attr]
+    assert [tuple(t.shape) for t in trace.image.levels] == [(2, WIDTH, GRID * s, GRID * s) for s in (4, 2, 1)]
+    assert trace.text.tokens.shape == (words, 3, WIDTH)
+    assert trace.exemplars.tokens.shape == (exemplars, 3, WIDTH)
+    fusion, decoded = trace.fusion, trace.decoded
+    assert fusion.prompt.tokens.shape == (words + exemplars, 3, WIDTH)
+    assert fusion.prompt.padding_mask.shape == (3, words + exemplars)
+    assert fusion.memory.shape == (tokens, 3, WIDTH)
+    assert fusion.padding_mask is None
+    assert fusion.positions.shape == (tokens, 1, WIDTH)
+    assert fusion.level_start_index.tolist() == [0]
+    assert fusion.spatial_shapes.tolist() == [[GRID, GRID]]
+    assert fusion.valid_ratios.tolist() == [[[1.0, 1.0]]] * 3
+    assert decoded.hidden.shape == (LAYERS, QUERIES, 3, WIDTH)
+    assert decoded.reference_boxes.shape == (LAYERS, QUERIES, 3, 4)
+    assert decoded.presence_logits.shape == (LAYERS, 3)
+    assert decoded.presence_feature.shape == (1, 3, WIDTH)
+    assert trace.pixels.shape == (3, WIDTH, MASK, MASK)
 
 
 def test_two_levels_can_be_fused_together() -> None:
     detector = tiny_detector(fusion={"levels": 2}, decoder={"box_bias": False})
-    output = detector(pixels(), token_ids(), boxes(), return_intermediates=True)
-    assert output.intermediates.level_start_index.tolist() == [0, 4 * GRID * GRID]
-    assert output.intermediates.spatial_shapes.tolist() == [[2 * GRID, 2 * GRID], [GRID, GRID]]
-    assert output.intermediates.memory.shape == (5 * GRID * GRID, 3, WIDTH)
+    output = detector(pixels(), token_ids(), boxes())
+    assert output.fusion.level_start_index.tolist() == [0, 4 * GRID * GRID]
+    assert output.fusion.spatial_shapes.tolist() == [[2 * GRID, 2 * GRID], [GRID, GRID]]
+    assert output.fusion.memory.shape == (5 * GRID * GRID, 3, WIDTH)
     assert output.mask_logits.shape == (3, QUERIES, MASK, MASK)
 
 
@@ -288,7 +301,7 @@ def test_only_training_runs_the_one_to_many_queries() -> None:
     many = detector.train()(pixels(), token_ids()).one_to_many
     assert many.class_logits.shape == (LAYERS, QUERIES, 3)
     assert many.boxes_cxcywh.shape == (LAYERS, QUERIES, 3, 4)
-    assert many.mask_logits.shape == (3, QUERIES, MASK, MASK)
+    assert many.query_masks.all().shape == (3, QUERIES, MASK, MASK)
     without = tiny_detector(decoder={"one_to_many": False}).train()
     assert without(pixels(), token_ids()).one_to_many is None
 

@@ -81,6 +81,13 @@ def test_a_mask_is_the_dot_product_of_a_query_and_the_pixels() -> None:
     torch.testing.assert_close(masks[1, 2, 3, 4], query @ pixel, atol=1e-4, rtol=1e-4)
 
 
+def test_masks_of_some_queries_alone_are_those_of_all_in_the_order_asked_for() -> None:
+    made = head().query_masks(torch.randn(PAIRS, WIDTH, 4, 5), torch.randn(3, PAIRS, WIDTH))
+    pairs, queries = torch.tensor([1, 0, 1, 1]), torch.tensor([2, 1, 0, 2])
+    torch.testing.assert_close(made.matched(pairs, queries), made.all()[pairs, queries])
+    assert made.matched(pairs[:0], queries[:0]).shape == (0, 4, 5)
+
+
 def test_the_semantic_map_has_one_channel() -> None:
     assert head().semantic_logits(torch.randn(PAIRS, WIDTH, 4, 5)).shape == (PAIRS, 1, 4, 5)
 

@@ -20,7 +20,7 @@ from conceptseg.checkpoints.huggingface import from_huggingface
 from conceptseg.checkpoints.huggingface_config import config_from_huggingface
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.build import build_detector
-from conceptseg.models.detector import Detector, DetectorOutput
+from conceptseg.models.detector import Detector, DetectorTrace
 from conceptseg.models.prompts import GeometricPrompt
 
 RESOLUTION = 140  # 10 x 10 patches of 14 pixels
@@ -199,24 +199,19 @@ def run_ours(detector: Detector, case: Case) -> dict[str, Tensor]:
     if boxes is not None and any(case.boxes):
         padding = boxes[1] == PADDING_LABEL
         geometry = GeometricPrompt(boxes_cxcywh=boxes[0], box_labels=boxes[1], box_padding=padding)
-    return by_name(detector(case.pixels(), case.token_ids(), geometry, return_intermediates=True))
+    return by_name(detector(case.pixels(), case.token_ids(), geometry))
 
 
-def by_name(output: DetectorOutput) -> dict[str, Tensor]:
+def by_name(output: DetectorTrace) -> dict[str, Tensor]:
     """What is compared, of the last layer."""
-    assert (
-        output.mask_logits is not None
-        and output.semantic_logits is not None
-        and output.intermediates is not None
-    )
     return {
         "class logits": output.class_logits[-1],
         "boxes": cxcywh_to_xyxy(output.boxes_cxcywh[-1]),
         "presence logits": output.presence_logits[-1],
         "semantic logits": output.semantic_logits,
         "mask logits": output.mask_logits,
-        "memory": output.intermediates.memory,
-        "reference boxes": output.intermediates.reference_boxes,
+        "memory": output.fusion.memory,
+        "reference boxes": output.decoded.reference_boxes,
     }
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from conceptseg.images import LoadedImage, load_image, model_input
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.config import ModelConfig
-from conceptseg.models.detector import DetectorOutput
+from conceptseg.models.detector import RawOutput
 from conceptseg.models.mask_head import MaskHead
 from conceptseg.postprocess import check_reading_options, read_result
 from conceptseg.result import Result
@@ -65,7 +65,7 @@ def test_colour_modes_become_the_pixels_that_transformers_makes_of_them(processo
 
 
 @pytest.fixture(scope="module")
-def raw() -> tuple[DetectorOutput, MaskHead]:
+def raw() -> RawOutput:
     """Raw outputs for one prompt on each of three images: smooth masks, scores on both sides of the limit."""
     generator = torch.Generator().manual_seed(3)
     pairs = len(SIZES_HW)
@@ -81,41 +81,27 @@ def raw() -> tuple[DetectorOutput, MaskHead]:
     centre, size = random(1, QUERIES, pairs, 2).sigmoid(), random(1, QUERIES, pairs, 2).sigmoid()
     with torch.no_grad():
         mask_logits = head.instance_logits(pixels, hidden)
-    output = DetectorOutput(
+    return RawOutput(
         class_logits=random(1, QUERIES, pairs) * 2,
         boxes_cxcywh=torch.cat((centre, size), dim=-1),
         presence_logits=torch.tensor([[3.0, 0.5, -0.5]]),
-        mask_logits=mask_logits,
-        semantic_logits=None,
         hidden=hidden,
-        pixels=pixels,
+        mask_logits=mask_logits,
+        semantic_logits=torch.zeros(pairs, 1, SIDE, SIDE),
     )
-    return output, head
 
 
-def read_ours(raw: tuple[DetectorOutput, MaskHead], pair: int, threshold: float = THRESHOLD) -> Result:
-    output, head = raw
+def read_ours(raw: RawOutput, pair: int, threshold: float = THRESHOLD) -> Result:
     image = LoadedImage(np.zeros((*SIZES_HW[pair], 3), np.uint8), "image")
     options = check_reading_options(ModelConfig())
     with torch.no_grad():
-        return read_result(
-            output,
-            pair,
-            phrase="x",
-            image=image,
-            threshold=threshold,
-            options=options,
-            chosen_masks=lambda output, pair, kept: head.instance_logits(
-                output.pixels[pair : pair + 1], output.hidden[kept, pair : pair + 1]
-            )[0],
-        )
+        return read_result(raw, pair, phrase="x", image=image, threshold=threshold, options=options)
 
 
 def read_theirs(
-    processor: Any, output: DetectorOutput, masks: Tensor | None = None, threshold: float = THRESHOLD
+    processor: Any, output: RawOutput, masks: Tensor | None = None, threshold: float = THRESHOLD
 ) -> list[dict[str, Tensor]]:
     """All images of the batch; results brought into our order, best score first."""
-    assert output.mask_logits is not None
     outputs = SimpleNamespace(
         pred_logits=output.class_logits[-1].T,
         pred_boxes=cxcywh_to_xyxy(output.boxes_cxcywh[-1]).transpose(0, 1),
@@ -131,10 +117,8 @@ def read_theirs(
     return found
 
 
-def test_scores_and_boxes_of_a_batch_equal_those_of_transformers(
-    processor: Any, raw: tuple[DetectorOutput, MaskHead]
-) -> None:
-    for pair, theirs in enumerate(read_theirs(processor, raw[0])):
+def test_scores_and_boxes_of_a_batch_equal_those_of_transformers(processor: Any, raw: RawOutput) -> None:
+    for pair, theirs in enumerate(read_theirs(processor, raw)):
         ours = read_ours(raw, pair)
         assert 0 < len(ours) < QUERIES
         np.testing.assert_allclose(ours.scores, theirs["scores"], atol=1e-6)
@@ -142,29 +126,25 @@ def test_scores_and_boxes_of_a_batch_equal_those_of_transformers(
 
 
 def test_masks_equal_those_that_transformers_reads_of_logits_resized_first(
-    processor: Any, raw: tuple[DetectorOutput, MaskHead]
+    processor: Any, raw: RawOutput
 ) -> None:
-    output = raw[0]
-    assert output.mask_logits is not None
     for pair, size_hw in enumerate(SIZES_HW):
-        resized = F.interpolate(output.mask_logits, size_hw, mode="bilinear")
-        theirs = read_theirs(processor, output, masks=resized)[pair]
+        resized = F.interpolate(raw.mask_logits, size_hw, mode="bilinear")
+        theirs = read_theirs(processor, raw, masks=resized)[pair]
         masks = theirs["masks"].bool().numpy()
         assert 0.05 < masks.mean() < 0.95
         assert np.array_equal(read_ours(raw, pair).masks, masks)
 
 
 def test_masks_differ_from_those_of_transformers_only_where_neighbouring_logits_differ_in_sign(
-    processor: Any, raw: tuple[DetectorOutput, MaskHead]
+    processor: Any, raw: RawOutput
 ) -> None:
-    output = raw[0]
-    assert output.mask_logits is not None
     apart = []
-    for pair, theirs in enumerate(read_theirs(processor, output)):
+    for pair, theirs in enumerate(read_theirs(processor, raw)):
         ours = read_ours(raw, pair)
         different = ours.masks != theirs["masks"].bool().numpy()
-        by_score = (output.class_logits[-1, :, pair].sigmoid()).argsort(descending=True, stable=True)
-        logits = output.mask_logits[pair, by_score][: len(ours)]  # (N, h, w)
+        by_score = (raw.class_logits[-1, :, pair].sigmoid()).argsort(descending=True, stable=True)
+        logits = raw.mask_logits[pair, by_score][: len(ours)]  # (N, h, w)
         inside = F.interpolate((logits > 0)[None].float(), SIZES_HW[pair], mode="bilinear")[0]
         on_an_edge = ((inside > 0) & (inside < 1)).numpy()
         assert not (different & ~on_an_edge).any()
@@ -173,13 +153,10 @@ def test_masks_differ_from_those_of_transformers_only_where_neighbouring_logits_
     assert 0 < apart[0] < 0.05
 
 
-def test_a_score_at_the_threshold_is_dropped_by_both(
-    processor: Any, raw: tuple[DetectorOutput, MaskHead]
-) -> None:
-    output, head = raw
-    level = torch.zeros_like(output.class_logits)  # sigmoid(0) is 0.5 to the last bit
+def test_a_score_at_the_threshold_is_dropped_by_both(processor: Any, raw: RawOutput) -> None:
+    level = torch.zeros_like(raw.class_logits)  # sigmoid(0) is 0.5 to the last bit
     level[:, :4] = 1.0
-    certain = torch.full_like(output.presence_logits, 100.0)
-    at_the_limit = dataclasses.replace(output, class_logits=level, presence_logits=certain)
-    assert len(read_ours((at_the_limit, head), 0, threshold=0.5)) == 4
+    certain = torch.full_like(raw.presence_logits, 100.0)
+    at_the_limit = dataclasses.replace(raw, class_logits=level, presence_logits=certain)
+    assert len(read_ours(at_the_limit, 0, threshold=0.5)) == 4
     assert len(read_theirs(processor, at_the_limit, threshold=0.5)[0]["scores"]) == 4

@@ -73,7 +73,7 @@ def test_several_prompts_on_one_image_equal_transformers_on_copies_of_the_image(
 
     words = SameImage("words", case.phrases, [[] for _ in case.phrases])
     with torch.no_grad():
-        output = ours(alone.pixels(), words.token_ids(), return_intermediates=True)
+        output = ours(alone.pixels(), words.token_ids())
     for name, difference in differences(run_transformers(theirs, words), by_name(output)).items():
         assert difference <= TOLERANCES[name], f"{name} differ by {difference}"
 

@@ -7,16 +7,16 @@ import dataclasses
 import pytest
 import torch
 
-from conceptseg.models.detector import Detector, Intermediates
+from conceptseg.models.detector import Detector, DetectorTrace
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens
 from conceptseg.presence.drift import Drift
 from tests.models.tiny import boxes, pixels, tiny_detector, token_ids
 
 
-def inside(detector: Detector) -> Intermediates:
+def inside(detector: Detector) -> DetectorTrace:
     index = torch.zeros(3, dtype=torch.long)
     with torch.inference_mode():
-        found = detector(pixels(), token_ids(), boxes(), index, return_intermediates=True).intermediates
+        found = detector(pixels(), token_ids(), boxes(), index)
     assert found is not None
     return found
 

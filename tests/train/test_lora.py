@@ -27,7 +27,6 @@ RANK = 4
 
 def answers(detector: Detector) -> dict[str, Tensor]:
     output = detector(pixels(), token_ids(), boxes())
-    assert output.mask_logits is not None
     return {
         "class": output.class_logits,
         "boxes": output.boxes_cxcywh,

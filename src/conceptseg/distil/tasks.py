@@ -18,7 +18,7 @@ from conceptseg.data.batch import Batch
 from conceptseg.distil.batch import DistilBatch
 from conceptseg.distil.recipe import DistilWeights
 from conceptseg.distil.teacher import Teacher, normalised
-from conceptseg.losses.detection import DetectionLoss, LossWeights, MasksOf
+from conceptseg.losses.detection import DetectionLoss, LossWeights
 from conceptseg.losses.distillation import (
     best_queries,
     distil_boxes,
@@ -29,9 +29,9 @@ from conceptseg.losses.distillation import (
     map_losses,
 )
 from conceptseg.models.config import PreprocessingConfig
-from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures
-from conceptseg.models.mask_head import MaskHead
-from conceptseg.models.prompts import PromptTokens, join_prompts
+from conceptseg.models.detector import Detector, DetectorTrace, ImageFeatures
+from conceptseg.models.fusion_encoder import FusionOutput
+from conceptseg.models.prompts import PromptTokens
 from conceptseg.train.exemplar_alignment import ExemplarAlignment
 from conceptseg.train.task import Task
 
@@ -100,33 +100,18 @@ class FusionDistillation(EncoderDistillation):
     def rate(self, step: int) -> float:
         return 1.0 if self.alignment is None else self.alignment.phase(step).rate
 
-    def compared(self, batch: Batch) -> tuple[dict[str, Tensor], DetectorOutput]:
+    def compared(self, batch: Batch) -> tuple[dict[str, Tensor], DetectorTrace]:
         """The losses against the teacher, and the student's answers."""
         image, theirs = self.encode_images(batch), self.teacher.encode_images(batch.pixels)
         words = self.detector.encode_text(batch.token_ids)
         their_words = self.teacher.encode_text(batch.phrases, batch.pixels.device)
-        exemplars = self.detector.encode_exemplars(image, batch.geometry, batch.exemplar_index)
-        student = self.detector.detect(
-            image,
-            batch.image_index,
-            join_prompts(words, exemplars),
-            return_intermediates=True,
-            with_masks=False,
-        )
+        student = self.detector.answer(image, words, batch.geometry, batch.image_index, batch.exemplar_index)
         teacher = self.teacher.answer(batch, theirs, their_words)
         losses = {**vision_losses(image.levels, theirs.levels), **text_losses(words, their_words)}
         losses.update(fusion_losses(student, teacher))
         if self.alignment is not None:
-            losses.update(self.alignment(exemplars, image, batch))
-        losses.update(
-            mask_losses(
-                student,
-                teacher,
-                self.detector.mask_head,
-                self.teacher.detector(batch.pixels.device).mask_head,
-                self.masks,
-            )
-        )
+            losses.update(self.alignment(student, batch))
+        losses.update(mask_losses(student, teacher, self.masks))
         return losses, student
 
 
@@ -151,8 +136,7 @@ class LabelledDistillation(FusionDistillation):
 
     def forward(self, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
         losses, output = self.compared(batch)
-        masks_of = masks_when_asked(self.detector.mask_head, output)
-        labelled = self.loss(output, batch.targets, num_boxes, masks_of)
+        labelled = self.loss(output, batch.targets, num_boxes, dense=False)
         losses.update({f"label_{name}": value for name, value in labelled.items()})
         return self.weighed(losses)
 
@@ -177,14 +161,10 @@ def text_losses(student: PromptTokens, teacher: PromptTokens) -> dict[str, Tenso
     return {"text_mse": error, "text_cosine": cosine}
 
 
-def fusion_losses(student: DetectorOutput, teacher: DetectorOutput) -> dict[str, Tensor]:
+def fusion_losses(student: DetectorTrace, teacher: DetectorTrace) -> dict[str, Tensor]:
     """Memory, decoder states, boxes, class and presence logits; queries correspond by index."""
-    ours, theirs = student.intermediates, teacher.intermediates
-    assert ours is not None and theirs is not None  # both were asked for them
-    memory = map_losses(
-        _memory_map(ours.memory, ours.spatial_shapes), _memory_map(theirs.memory, theirs.spatial_shapes)
-    )
-    hidden = feature_losses(ours.hidden_states, theirs.hidden_states)
+    memory = map_losses(_memory_map(student.fusion), _memory_map(teacher.fusion))
+    hidden = feature_losses(student.decoded.hidden, teacher.decoded.hidden)
     meant = teacher.class_logits[-1].float().sigmoid()  # (N, B)
     boxes = distil_boxes(student.boxes_cxcywh, teacher.boxes_cxcywh, meant)
     return {
@@ -199,36 +179,20 @@ def fusion_losses(student: DetectorOutput, teacher: DetectorOutput) -> dict[str,
     }
 
 
-def mask_losses(
-    student: DetectorOutput, teacher: DetectorOutput, head: MaskHead, their_head: MaskHead, count: int
-) -> dict[str, Tensor]:
+def mask_losses(student: DetectorTrace, teacher: DetectorTrace, count: int) -> dict[str, Tensor]:
     """Masks of the queries that the teacher means most."""
-    assert student.pixels is not None and teacher.pixels is not None  # the detector always decodes them
     index, scores = best_queries(teacher.class_logits[-1], count)  # (B, K)
-    rows = torch.arange(len(index), device=index.device)[:, None]
-    ours = head.instance_logits(student.pixels, student.hidden.transpose(0, 1)[rows, index].transpose(0, 1))
+    pairs = torch.arange(len(index), device=index.device).repeat_interleave(index.shape[1])
+    ours = student.query_masks.matched(pairs, index.flatten())  # (B * K, h, w)
     with torch.no_grad():
-        chosen = teacher.hidden.transpose(0, 1)[rows, index].transpose(0, 1)  # (K, B, D)
-        theirs = their_head.instance_logits(teacher.pixels, chosen)
+        theirs = teacher.query_masks.matched(pairs, index.flatten())
+    ours, theirs = (torch.unflatten(masks, 0, index.shape) for masks in (ours, theirs))  # (B, K, h, w)
     pixelwise, dice = distil_masks(ours, theirs, scores)
     return {"mask": pixelwise, "mask_dice": dice}
 
 
-def masks_when_asked(head: MaskHead, output: DetectorOutput) -> MasksOf:
-    """Masks of matched queries alone, which saves those of all others."""
-    assert output.pixels is not None
-    # Here and not when they are asked for: the detection loss computes outside autocast.
-    embedding, maps = head.mask_embedding(output.hidden), head.instance_projection(output.pixels)
-
-    def masks_of(pair: Tensor, query: Tensor, one_to_many: bool) -> Tensor:
-        """(K,) pairs and queries -> (K, h, w)."""
-        return torch.einsum("kd,kdhw->khw", embedding[query, pair].float(), maps[pair].float())
-
-    return masks_of
-
-
-def _memory_map(memory: Tensor, spatial_shapes: Tensor) -> Tensor:
-    """(HW, B, D) of one level -> (B, D, H, W); of several levels (B, D, HW, 1), which must correspond."""
-    sizes = spatial_shapes.tolist()
-    size = tuple(sizes[0]) if len(sizes) == 1 else (len(memory), 1)
-    return torch.unflatten(memory.permute(1, 2, 0), 2, size)
+def _memory_map(fusion: FusionOutput) -> Tensor:
+    """Memory of one level -> (B, D, H, W); of several levels (B, D, HW, 1), which must correspond."""
+    sizes = fusion.spatial_shapes.tolist()
+    size = tuple(sizes[0]) if len(sizes) == 1 else (len(fusion.memory), 1)
+    return torch.unflatten(fusion.memory.permute(1, 2, 0), 2, size)

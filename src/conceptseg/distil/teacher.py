@@ -15,8 +15,8 @@ from conceptseg.data.batch import Batch
 from conceptseg.hub import find_model
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.cpu.swap import fast_on_cpu
-from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures
-from conceptseg.models.prompts import PromptTokens, join_prompts
+from conceptseg.models.detector import Detector, DetectorTrace, ImageFeatures
+from conceptseg.models.prompts import PromptTokens
 from conceptseg.models.text.tokenizer import Tokenizer
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.task import FrozenModule
@@ -73,12 +73,10 @@ class Teacher:
         return self.detector(device).encode_text(self.tokenizer(phrases).to(device))
 
     @torch.no_grad()
-    def answer(self, batch: Batch, image: ImageFeatures, words: PromptTokens) -> DetectorOutput:
+    def answer(self, batch: Batch, image: ImageFeatures, words: PromptTokens) -> DetectorTrace:
         """Everything after the encoders, with every tensor between the parts."""
         detector = self.detector(batch.pixels.device)
-        exemplars = detector.encode_exemplars(image, batch.geometry, batch.exemplar_index)
-        prompt = join_prompts(words, exemplars)
-        return detector.detect(image, batch.image_index, prompt, return_intermediates=True, with_masks=False)
+        return detector.answer(image, words, batch.geometry, batch.image_index, batch.exemplar_index)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Teacher:
         return self

@@ -72,7 +72,7 @@ def _one(
             ImageFeatures([for_exemplars], features.positions[-1:], []), prompt, index
         )
         words = detector.encode_text(segmenter.tokenizer([VISUAL]).to(device))
-        output = detector.detect(
+        output = detector.trace(
             ImageFeatures(apart, features.positions, []), index, join_prompts(words, shown)
         )
         losses = DetectionLoss()(output, _targets(image, it.concept).to(device))

@@ -154,8 +154,7 @@ class DetectorGraph(_OnFeatures):
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         *levels, image_index, prompt_tokens, prompt_padding_mask = values
         prompt = PromptTokens(prompt_tokens.transpose(0, 1), prompt_padding_mask)
-        output = self.detector.detect(self._features(levels), image_index, prompt)
-        assert output.mask_logits is not None and output.semantic_logits is not None  # asked for by default
+        output = self.detector.raw(self._features(levels), image_index, prompt)
         return (
             output.class_logits[-1].t(),  # (B, N)
             output.boxes_cxcywh[-1].transpose(0, 1),  # (B, N, 4)

@@ -12,9 +12,8 @@ official code. `LossWeights` holds the weights; the training loop multiplies.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -28,11 +27,30 @@ from conceptseg.losses.semantic import SemanticLossConfig, semantic_losses
 from conceptseg.losses.targets import Targets
 
 if TYPE_CHECKING:
-    from conceptseg.models.detector import DetectorOutput, OneToManyOutput
+    from conceptseg.models.detector import OneToManyOutput
+    from conceptseg.models.mask_head import QueryMasks
 
 
-# (pair_index (K,), query_index (K,), one_to_many) -> mask logits (K, h, w) of those queries only.
-MasksOf = Callable[[Tensor, Tensor, bool], Tensor]
+class Answers(Protocol):
+    """What the loss reads of a `DetectorTrace`."""
+
+    @property
+    def class_logits(self) -> Tensor: ...  # (L, N, B)
+
+    @property
+    def boxes_cxcywh(self) -> Tensor: ...  # (L, N, B, 4)
+
+    @property
+    def presence_logits(self) -> Tensor: ...  # (L, B)
+
+    @property
+    def query_masks(self) -> QueryMasks: ...  # of the last layer
+
+    @property
+    def semantic_logits(self) -> Tensor: ...  # (B, 1, h, w)
+
+    @property
+    def one_to_many(self) -> OneToManyOutput | None: ...
 
 
 @dataclass(frozen=True)
@@ -90,10 +108,10 @@ class DetectionLoss:
 
     def __call__(
         self,
-        output: DetectorOutput,
+        output: Answers,
         targets: Targets,
         num_boxes: float | Tensor | None = None,
-        masks_of: MasksOf | None = None,
+        dense: bool = True,
     ) -> dict[str, Tensor]:
         """Compute every named loss in float32, whatever the precision of the output.
 
@@ -102,8 +120,7 @@ class DetectionLoss:
             targets: of the same B pairs.
             num_boxes: normaliser of box and mask losses; None for the batch's number of objects, at least 1.
                 With several processes pass the mean over them.
-            masks_of: makes the masks of chosen queries, for a detector that ran without making all of them;
-                None to read `output.mask_logits`. Without either, no mask loss is named.
+            dense: also judge the semantic map.
 
         Returns:
             Scalars by name, unweighted, all finite and differentiable; zero where there is nothing to learn.
@@ -112,49 +129,40 @@ class DetectionLoss:
             ShapeError: output and targets disagree.
             TrainingError: a prediction is not finite.
         """
+        # Read before autocast ends, in which what is made when it is first read belongs.
+        masks, many = output.query_masks, output.one_to_many
+        semantic = output.semantic_logits if dense else None
         with torch.autocast(output.class_logits.device.type, enabled=False):
             normaliser = targets.valid.sum().clamp(min=1) if num_boxes is None else num_boxes
-            losses = self._one_to_one(output, targets, normaliser, masks_of)
-            if output.semantic_logits is not None:
-                losses.update(self._dense(_full(output.semantic_logits), targets))
-            if output.one_to_many is not None:
-                losses.update(self._one_to_many(output.one_to_many, targets, normaliser, masks_of))
+            losses = self._one_to_one(output, masks, targets, normaliser)
+            if semantic is not None:
+                losses.update(self._dense(_full(semantic), targets))
+            if many is not None:
+                losses.update(self._one_to_many(many, targets, normaliser))
         return losses
 
     def _one_to_one(
-        self,
-        output: DetectorOutput,
-        targets: Targets,
-        normaliser: float | Tensor,
-        masks_of: MasksOf | None,
+        self, output: Answers, masks: QueryMasks, targets: Targets, normaliser: float | Tensor
     ) -> dict[str, Tensor]:
         matches = hungarian_match(output.class_logits, output.boxes_cxcywh, targets, self.config.matching)
         per_layer = self._per_layer(output.class_logits, output.boxes_cxcywh, matches, targets, normaliser)
         per_layer["presence"] = presence_loss(_full(output.presence_logits), targets.present)
         last = output.class_logits.shape[0] - 1
         losses = {name: value[last] for name, value in per_layer.items()}
-        read = _mask_reader(output.mask_logits, masks_of, one_to_many=False)
-        if read is not None:
-            losses.update(self._masks(read, matches.of_layer(last), targets, normaliser))
+        losses.update(self._masks(masks, matches.of_layer(last), targets, normaliser))
         if last:
             losses.update({f"aux_{name}": value[:last].sum() for name, value in per_layer.items()})
         return losses
 
     def _one_to_many(
-        self,
-        output: OneToManyOutput,
-        targets: Targets,
-        normaliser: float | Tensor,
-        masks_of: MasksOf | None,
+        self, output: OneToManyOutput, targets: Targets, normaliser: float | Tensor
     ) -> dict[str, Tensor]:
         class_logits, boxes_cxcywh = output.class_logits, output.boxes_cxcywh
         many = one_to_many_match(class_logits[-1], boxes_cxcywh[-1], targets, self.config.one_to_many)
         last = self._per_layer(class_logits[-1:], boxes_cxcywh[-1:], many, targets, normaliser)
         losses = {f"o2m_{name}": value[0] for name, value in last.items()}
-        read = _mask_reader(output.mask_logits, masks_of, one_to_many=True)
-        if read is not None:
-            masks = self._masks(read, many, targets, normaliser)
-            losses.update({f"o2m_{name}": value for name, value in masks.items()})
+        masks = self._masks(output.query_masks, many, targets, normaliser)
+        losses.update({f"o2m_{name}": value for name, value in masks.items()})
         if class_logits.shape[0] > 1:
             # The released recipe matches auxiliary one-to-many layers one to one.
             matches = hungarian_match(class_logits[:-1], boxes_cxcywh[:-1], targets, self.config.matching)
@@ -188,7 +196,7 @@ class DetectionLoss:
 
     def _masks(
         self,
-        read_masks: Callable[[Tensor, Tensor], Tensor],
+        masks: QueryMasks,
         matches: Matches,
         targets: Targets,
         normaliser: float | Tensor,
@@ -199,7 +207,7 @@ class DetectionLoss:
         if targets.masks is None:
             known = torch.zeros_like(known)
         pair, query, target = pair[known], query[known], target[known]
-        matched_logits = _full(read_masks(pair, query))  # (K, h, w)
+        matched_logits = _full(masks.matched(pair, query))  # (K, h, w)
         wanted = matched_logits.detach() if targets.masks is None else targets.masks[pair, target]
         focal, dice = mask_losses(matched_logits, wanted, self.config.masks)
         return {"mask_focal": focal.sum() / normaliser, "mask_dice": dice.sum() / normaliser}
@@ -216,14 +224,3 @@ class DetectionLoss:
 def _full(value: Tensor) -> Tensor:
     """float32 for half precision; float64 stays, for gradient checks."""
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
-
-
-def _mask_reader(
-    mask_logits: Tensor | None, masks_of: MasksOf | None, one_to_many: bool
-) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """(pair_index, query_index) -> (K, h, w), read from made masks or made now; None where neither can be."""
-    if masks_of is not None:
-        return lambda pair, query: masks_of(pair, query, one_to_many)
-    if mask_logits is not None:
-        return lambda pair, query: mask_logits[pair, query]
-    return None

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from conceptseg.models.config import DetectorConfig
-from conceptseg.models.decoder import Decoder
+from conceptseg.models.decoder import Decoder, DecoderOutput
 from conceptseg.models.exemplar.encoder import ExemplarEncoder
-from conceptseg.models.fusion_encoder import FusionEncoder
+from conceptseg.models.fusion_encoder import FusionEncoder, FusionOutput
 from conceptseg.models.layers.positions import sine_of_map
-from conceptseg.models.mask_head import MaskHead
+from conceptseg.models.mask_head import MaskHead, QueryMasks
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 from conceptseg.models.scoring import DotProductScoring
 from conceptseg.models.text.clip import TextEncoder
@@ -44,13 +44,84 @@ class ImageFeatures:
 
 
 @dataclass
-class UndecodedPixels:
-    """What the pixel decoder reads, kept until somebody wants the masks of a pair."""
+class PixelSource:
+    """What the pixel decoder reads, kept until somebody wants masks."""
 
+    mask_head: MaskHead
     image: ImageFeatures
     image_index: Tensor  # (B,) long
     memory: Tensor  # (HW, B, D) of the last level
     prompt: PromptTokens
+
+    def decode(self, pairs: slice = slice(None)) -> Tensor:
+        """Pixel features of some pairs, (B, D, h, w)."""
+        levels = self.image.of(self.image_index[pairs])
+        return self.mask_head.pixels(levels, self.memory[:, pairs], self.prompt.of(pairs))
+
+
+@dataclass
+class DetectorOutput:
+    """The answers; a query's score is sigmoid(class logit) x sigmoid(presence logit) of the last layer."""
+
+    class_logits: Tensor  # (L, N, B), before presence
+    boxes_cxcywh: Tensor  # (L, N, B, 4) in 0..1
+    presence_logits: Tensor  # (L, B)
+    hidden: Tensor  # (N, B, D), last layer
+
+    def masks(self, pair: int, queries: Tensor) -> Tensor:
+        """Mask logits of some queries of one pair.
+
+        Args:
+            pair: number in the batch.
+            queries: (K,) long, numbers of queries; K may be 0.
+
+        Returns:
+            (K, h, w).
+        """
+        raise NotImplementedError
+
+
+@dataclass
+class RawOutput(DetectorOutput):
+    """The answers with every mask multiplied out: what users may look at, and exported graphs give."""
+
+    mask_logits: Tensor  # (B, N, h, w)
+    semantic_logits: Tensor  # (B, 1, h, w)
+    pixels: Tensor | None = None  # (B, D, h, w) decoded pixel features; an exported graph keeps them
+
+    def masks(self, pair: int, queries: Tensor) -> Tensor:
+        return self.mask_logits[pair, queries.to(self.mask_logits.device)]
+
+    def of(self, pair: int) -> RawOutput:
+        """The same for a batch of one."""
+        one = slice(pair, pair + 1)
+        return RawOutput(
+            class_logits=self.class_logits[:, :, one],
+            boxes_cxcywh=self.boxes_cxcywh[:, :, one],
+            presence_logits=self.presence_logits[:, one],
+            hidden=self.hidden[:, one],
+            mask_logits=self.mask_logits[one],
+            semantic_logits=self.semantic_logits[one],
+            pixels=None if self.pixels is None else self.pixels[one],
+        )
+
+
+@dataclass
+class Detections(DetectorOutput):
+    """The answers, masks made when they are asked for: pixels are decoded for no pair that shows nothing."""
+
+    source: PixelSource
+
+    def masks(self, pair: int, queries: Tensor) -> Tensor:
+        if not len(queries):
+            finest = self.source.image.levels[0]
+            return finest.new_zeros(0, *finest.shape[-2:])
+        one = slice(pair, pair + 1)
+        hidden = self.hidden[queries.to(self.hidden.device), one]  # (K, 1, D)
+        return self.source.mask_head.instance_logits(self._pixels_of(one), hidden)[0]
+
+    def _pixels_of(self, pairs: slice) -> Tensor:
+        return self.source.decode(pairs)
 
 
 @dataclass
@@ -59,45 +130,77 @@ class OneToManyOutput:
 
     class_logits: Tensor  # (L, N, B)
     boxes_cxcywh: Tensor  # (L, N, B, 4)
-    mask_logits: Tensor | None  # (B, N, h, w), last layer
+    query_masks: QueryMasks  # last layer
 
 
 @dataclass
-class Intermediates:
-    """Every tensor between the parts, for diagnosis, distillation and figures."""
+class DetectorTrace(Detections):
+    """The answers and all that lies between image and answer, for training, distillation and study.
 
-    trunk: list[Tensor]  # each (I, C, h, w)
-    levels: list[Tensor]  # each (I, D, h, w)
-    prompt: Tensor  # (S, B, D), words then exemplars
-    prompt_padding_mask: Tensor  # (B, S), True = padding
-    memory: Tensor  # (HW, B, D)
-    memory_padding_mask: Tensor | None  # (B, HW), True = padding
-    memory_positions: Tensor  # (HW, 1, D)
-    level_start_index: Tensor  # (levels,)
-    spatial_shapes: Tensor  # (levels, 2)
-    valid_ratios: Tensor  # (B, levels, 2)
-    hidden_states: Tensor  # (L, N, B, D)
-    reference_boxes: Tensor  # (L, N, B, 4)
-    presence_logits: Tensor  # (L, B)
-    presence_feature: Tensor  # (1, B, D)
-    text: PromptTokens | None = None  # (T, B, D); filled by `forward`, which knows the parts of the prompt
+    Pixels and what is made of them are computed when they are read: do it where the network ran, in the same
+    autocast.
+    """
+
+    fusion: FusionOutput  # .memory (HW, B, D), what it was fused from, and where its tokens lie
+    decoded: DecoderOutput  # .hidden (L, N, B, D), .reference_boxes, .presence_feature, ...
+    text: PromptTokens | None = None  # (T, B, D); filled by `answer`, which knows the parts of the prompt
     exemplars: PromptTokens | None = None  # (P + M + 1, B, D); likewise
+    many_class_logits: Tensor | None = None  # (L, N, B) of the auxiliary queries of training
+    _pixels: Tensor | None = None
+    _query_masks: QueryMasks | None = None
 
+    @property
+    def image(self) -> ImageFeatures:
+        """The trunk's maps and the levels."""
+        return self.source.image
 
-@dataclass
-class DetectorOutput:
-    """Raw outputs; a query's score is sigmoid(class logit) x sigmoid(presence logit) of the last layer."""
+    @property
+    def pixels(self) -> Tensor:
+        """Decoded pixel features, (B, D, h, w)."""
+        if self._pixels is None:
+            self._pixels = self.source.decode()
+        return self._pixels
 
-    class_logits: Tensor  # (L, N, B), before presence
-    boxes_cxcywh: Tensor  # (L, N, B, 4) in 0..1
-    presence_logits: Tensor  # (L, B)
-    mask_logits: Tensor | None  # (B, N, h, w) of the last layer; None when masks were not asked for
-    semantic_logits: Tensor | None  # (B, 1, h, w)
-    hidden: Tensor  # (N, B, D), last layer: with `pixels` it gives the masks of chosen queries
-    pixels: Tensor | None  # (B, D, h, w) decoded pixel features
-    one_to_many: OneToManyOutput | None = None
-    intermediates: Intermediates | None = None
-    undecoded: UndecodedPixels | None = None  # in place of `pixels`, where they are decoded when needed
+    @property
+    def query_masks(self) -> QueryMasks:
+        """The masks of all queries, one product away."""
+        if self._query_masks is None:
+            self._query_masks = self.source.mask_head.query_masks(self.pixels, self.hidden)
+        return self._query_masks
+
+    @property
+    def mask_logits(self) -> Tensor:
+        """Mask logits of all queries, (B, N, h, w)."""
+        return self.query_masks.all()
+
+    @property
+    def semantic_logits(self) -> Tensor:
+        """Is a pixel part of any instance? (B, 1, h, w)."""
+        return self.source.mask_head.semantic_logits(self.pixels)
+
+    @property
+    def one_to_many(self) -> OneToManyOutput | None:
+        """The auxiliary queries; None outside training, and where the decoder is built without them."""
+        many = self.decoded.one_to_many
+        if many is None or self.many_class_logits is None:
+            return None
+        masks = self.source.mask_head.query_masks(self.pixels, many.hidden[-1])
+        return OneToManyOutput(self.many_class_logits, many.boxes_cxcywh, masks)
+
+    def raw(self) -> RawOutput:
+        """Every mask multiplied out."""
+        return RawOutput(
+            class_logits=self.class_logits,
+            boxes_cxcywh=self.boxes_cxcywh,
+            presence_logits=self.presence_logits,
+            hidden=self.hidden,
+            mask_logits=self.source.mask_head.instance_logits(self.pixels, self.hidden),
+            semantic_logits=self.semantic_logits,
+            pixels=self.pixels,
+        )
+
+    def _pixels_of(self, pairs: slice) -> Tensor:
+        return self.source.decode(pairs) if self._pixels is None else self._pixels[pairs]
 
 
 class Detector(nn.Module):
@@ -132,8 +235,7 @@ class Detector(nn.Module):
         token_ids: Tensor,
         geometry: GeometricPrompt | None = None,
         image_index: Tensor | None = None,
-        return_intermediates: bool = False,
-    ) -> DetectorOutput:
+    ) -> DetectorTrace:
         """Find what each prompt asks for.
 
         Args:
@@ -141,16 +243,38 @@ class Detector(nn.Module):
             token_ids: (B, T) long, one phrase per pair, 0 = padding.
             geometry: boxes and points of the B pairs; None for words alone.
             image_index: (B,) long, the image of each pair; None when I = B or I = 1.
-            return_intermediates: also return every tensor between the parts.
+
+        Returns:
+            The answers and every tensor on the way, with `mask_logits` (B, N, h, w).
         """
         image = self.encode_images(pixels)
         if image_index is None:
             image_index = torch.arange(token_ids.shape[0], device=pixels.device) % pixels.shape[0]
-        text = self.encode_text(token_ids)  # (T, B, D)
-        exemplars = self.encode_exemplars(image, geometry, image_index)  # (P + M + 1, B, D)
-        output = self.detect(image, image_index, join_prompts(text, exemplars), return_intermediates)
-        if output.intermediates is not None:
-            output.intermediates.text, output.intermediates.exemplars = text, exemplars
+        output = self.answer(image, self.encode_text(token_ids), geometry, image_index)
+        _ = output.query_masks  # made here, so that it is a part of what is compiled
+        return output
+
+    def answer(
+        self,
+        image: ImageFeatures,
+        text: PromptTokens,
+        geometry: GeometricPrompt | None,
+        image_index: Tensor,
+        exemplar_index: Tensor | None = None,
+    ) -> DetectorTrace:
+        """Answer encoded phrases on encoded images.
+
+        Args:
+            image: of I images.
+            text: (T, B, D).
+            geometry: boxes and points of the B pairs; None for words alone.
+            image_index: (B,) long, the image that each pair searches.
+            exemplar_index: (B,) long, the image that its boxes lie on; None: the same.
+        """
+        shown_on = image_index if exemplar_index is None else exemplar_index
+        exemplars = self.encode_exemplars(image, geometry, shown_on)  # (P + M + 1, B, D)
+        output = self.trace(image, image_index, join_prompts(text, exemplars))
+        output.text, output.exemplars = text, exemplars
         return output
 
     def encode_images(self, pixels: Tensor) -> ImageFeatures:
@@ -171,107 +295,57 @@ class Detector(nn.Module):
         """Boxes and points on each pair's image -> (P + M + 1, B, D); without any, only the summary token."""
         return self.exemplar_encoder(image.levels[-1], image.positions[-1], image_index, geometry)
 
-    def detect(
-        self,
-        image: ImageFeatures,
-        image_index: Tensor,
-        prompt: PromptTokens,
-        return_intermediates: bool = False,
-        with_masks: bool = True,
-        with_pixels: bool = True,
-    ) -> DetectorOutput:
-        """Everything after the encoders.
+    def detect(self, image: ImageFeatures, image_index: Tensor, prompt: PromptTokens) -> Detections:
+        """Everything after the encoders, and nothing kept but the answers.
 
         Args:
             image: of I images.
             image_index: (B,) long.
             prompt: (S, B, D): words and exemplars.
-            return_intermediates: also return every tensor between the parts.
-            with_masks: False leaves `mask_logits` and `semantic_logits` None; `chosen_masks` makes those of
-                chosen queries later.
-            with_pixels: False, without masks, leaves `pixels` None too: `chosen_masks` then decodes them pair
-                by pair, and not for pairs without a chosen query.
         """
-        fused = self.config.fusion.levels
-        fusion = self.fusion_encoder(
-            image.levels[-fused:], image.positions[-fused:], prompt, image_index=image_index
-        )  # .memory (HW, B, D)
-        height, width = image.levels[-1].shape[-2:]
-        decoded = self.decoder(fusion, (height, width))  # .hidden (L, N, B, D)
-        class_logits = self.scoring(decoded.hidden, prompt)  # (L, N, B)
-        undecoded = UndecodedPixels(image, image_index, fusion.memory[-height * width :], prompt)
-        pixels = self._decode(undecoded) if with_masks or with_pixels else None  # (B, D, h, w)
-        to_mask = pixels if with_masks else None
-        output = DetectorOutput(
-            class_logits=class_logits,
+        fusion = self.fuse(image, image_index, prompt)  # .memory (HW, B, D)
+        decoded = self.decode(image, fusion)  # .hidden (L, N, B, D)
+        return Detections(
+            class_logits=self.scoring(decoded.hidden, prompt),  # (L, N, B)
             boxes_cxcywh=decoded.boxes_cxcywh,
             presence_logits=decoded.presence_logits,
-            mask_logits=None
-            if to_mask is None
-            else self.mask_head.instance_logits(to_mask, decoded.hidden[-1]),
-            semantic_logits=None if to_mask is None else self.mask_head.semantic_logits(to_mask),
             hidden=decoded.hidden[-1],
-            pixels=pixels,
-            undecoded=undecoded if pixels is None else None,
+            source=self._pixel_source(image, image_index, fusion),
         )
-        if decoded.one_to_many is not None:
-            many = decoded.one_to_many
-            output.one_to_many = OneToManyOutput(
-                class_logits=self.scoring(many.hidden, prompt),
-                boxes_cxcywh=many.boxes_cxcywh,
-                mask_logits=None
-                if to_mask is None
-                else self.mask_head.instance_logits(to_mask, many.hidden[-1]),
-            )
-        if return_intermediates:
-            output.intermediates = Intermediates(
-                trunk=image.trunk,
-                levels=image.levels,
-                prompt=prompt.tokens,
-                prompt_padding_mask=prompt.padding_mask,
-                memory=fusion.memory,
-                memory_padding_mask=fusion.padding_mask,
-                memory_positions=fusion.positions,
-                level_start_index=fusion.level_start_index,
-                spatial_shapes=fusion.spatial_shapes,
-                valid_ratios=fusion.valid_ratios,
-                hidden_states=decoded.hidden,
-                reference_boxes=decoded.reference_boxes,
-                presence_logits=decoded.presence_logits,
-                presence_feature=decoded.presence_feature,
-            )
-        return output
 
-    def chosen_masks(self, output: DetectorOutput, pair: int, queries: Tensor) -> Tensor:
-        """Mask logits of some queries of one pair, made now unless all were asked for.
-
-        Args:
-            output: of `detect`, with or without masks.
-            pair: number in the batch.
-            queries: (K,) long, numbers of queries; K may be 0.
-
-        Returns:
-            (K, h, w).
-        """
-        if output.mask_logits is not None:
-            return output.mask_logits[pair, queries.to(output.mask_logits.device)]
-        if not len(queries):
-            made_of = output.pixels if output.undecoded is None else output.undecoded.image.levels[0]
-            assert made_of is not None  # `detect` leaves one of the two
-            return made_of.new_zeros(0, *made_of.shape[-2:])
-        one = slice(pair, pair + 1)
-        if output.pixels is None:
-            assert output.undecoded is not None
-            pixels = self._decode(output.undecoded, one)
-        else:
-            pixels = output.pixels[one]  # (1, D, h, w)
-        hidden = output.hidden[queries.to(output.hidden.device), pair : pair + 1]  # (K, 1, D)
-        return self.mask_head.instance_logits(pixels, hidden)[0]
-
-    def _decode(self, undecoded: UndecodedPixels, pairs: slice = slice(None)) -> Tensor:
-        """Pixel features of some pairs, (B, D, h, w)."""
-        return self.mask_head.pixels(
-            undecoded.image.of(undecoded.image_index[pairs]),
-            undecoded.memory[:, pairs],
-            undecoded.prompt.of(pairs),
+    def trace(self, image: ImageFeatures, image_index: Tensor, prompt: PromptTokens) -> DetectorTrace:
+        """`detect`, with every tensor between the parts."""
+        fusion = self.fuse(image, image_index, prompt)
+        decoded = self.decode(image, fusion)
+        many = decoded.one_to_many
+        return DetectorTrace(
+            class_logits=self.scoring(decoded.hidden, prompt),
+            boxes_cxcywh=decoded.boxes_cxcywh,
+            presence_logits=decoded.presence_logits,
+            hidden=decoded.hidden[-1],
+            source=self._pixel_source(image, image_index, fusion),
+            fusion=fusion,
+            decoded=decoded,
+            many_class_logits=None if many is None else self.scoring(many.hidden, prompt),
         )
+
+    def raw(self, image: ImageFeatures, image_index: Tensor, prompt: PromptTokens) -> RawOutput:
+        """`detect`, with every mask multiplied out."""
+        return self.trace(image, image_index, prompt).raw()
+
+    def fuse(self, image: ImageFeatures, image_index: Tensor, prompt: PromptTokens) -> FusionOutput:
+        """Image tokens read the prompt."""
+        fused = self.config.fusion.levels
+        return self.fusion_encoder(
+            image.levels[-fused:], image.positions[-fused:], prompt, image_index=image_index
+        )
+
+    def decode(self, image: ImageFeatures, fusion: FusionOutput) -> DecoderOutput:
+        """Queries and the presence token read the memory."""
+        height, width = image.levels[-1].shape[-2:]
+        return self.decoder(fusion, (height, width))
+
+    def _pixel_source(self, image: ImageFeatures, image_index: Tensor, fusion: FusionOutput) -> PixelSource:
+        height, width = image.levels[-1].shape[-2:]
+        memory = fusion.memory[-height * width :]
+        return PixelSource(self.mask_head, image, image_index, memory, fusion.prompt)

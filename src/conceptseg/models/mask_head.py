@@ -5,6 +5,8 @@ Source: reference facts of SAM 3's segmentation head, after MaskFormer (Cheng et
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,27 @@ from torch import Tensor, nn
 from conceptseg.models.layers.attention import Attention
 from conceptseg.models.layers.mlp import MLP
 from conceptseg.models.prompts import PromptTokens
+
+
+@dataclass
+class QueryMasks:
+    """The masks of N queries, one product away: a mask is a query's embedding times the pair's maps."""
+
+    embedding: Tensor  # (B, N, D)
+    maps: Tensor  # (B, D, h, w)
+
+    def all(self) -> Tensor:
+        """Mask logits of every query, (B, N, h, w)."""
+        return torch.unflatten(torch.bmm(self.embedding, self.maps.flatten(2)), 2, self.maps.shape[-2:])
+
+    def matched(self, pair_index: Tensor, query_index: Tensor) -> Tensor:
+        """Those of some queries alone: (K,) numbers of pairs and of queries in them -> (K, h, w)."""
+        order = pair_index.argsort(stable=True)
+        chosen = self.embedding[pair_index, query_index][order]  # (K, D), pair by pair
+        ends = torch.bincount(pair_index, minlength=len(self.maps)).cumsum(0)[:-1].tolist()
+        of_pairs = torch.tensor_split(chosen, ends)  # (k, D) of each pair
+        masks = [some @ one.flatten(1) for some, one in zip(of_pairs, self.maps.unbind(), strict=True)]
+        return torch.unflatten(torch.cat(masks)[order.argsort()], 1, self.maps.shape[-2:])
 
 
 class MaskHead(nn.Module):
@@ -54,9 +77,11 @@ class MaskHead(nn.Module):
 
     def instance_logits(self, pixels: Tensor, hidden: Tensor) -> Tensor:
         """Pixel features (B, D, h, w) and queries (N, B, D) -> mask logits (B, N, h, w)."""
-        embedding = self.mask_embedding(hidden).transpose(0, 1)  # (B, N, D)
-        maps = self.instance_projection(pixels)
-        return torch.unflatten(torch.bmm(embedding, maps.flatten(2)), 2, maps.shape[-2:])
+        return self.query_masks(pixels, hidden).all()
+
+    def query_masks(self, pixels: Tensor, hidden: Tensor) -> QueryMasks:
+        """The same before the product, for those who want the masks of some queries."""
+        return QueryMasks(self.mask_embedding(hidden).transpose(0, 1), self.instance_projection(pixels))
 
     @torch.no_grad()
     def scale_instance_logits(self, factor: float) -> None:

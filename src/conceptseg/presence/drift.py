@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from conceptseg.models.detector import Intermediates
+from conceptseg.models.detector import DetectorTrace
+from conceptseg.models.fusion_encoder import FusionOutput
 from conceptseg.models.prompts import PromptTokens
 from conceptseg.presence.features import FeatureComparison, FeatureDrift
 
@@ -28,7 +29,7 @@ class Drift:
     notes: list[str] = field(default_factory=list)
     _parts: dict[str, FeatureComparison] = field(default_factory=dict)
 
-    def add(self, student: Intermediates, teacher: Intermediates, same_words: bool) -> None:
+    def add(self, student: DetectorTrace, teacher: DetectorTrace, same_words: bool) -> None:
         """Compare what two models computed for the same images and prompts.
 
         Args:
@@ -36,13 +37,14 @@ class Drift:
             teacher: of the same B pairs.
             same_words: both tokenizers gave the same ids, so that text tokens correspond.
         """
-        self._maps("vision trunk", student.trunk, teacher.trunk)
-        self._maps("neck", student.levels, teacher.levels)
+        self._maps("vision trunk", student.image.trunk, teacher.image.trunk)
+        self._maps("neck", student.image.levels, teacher.image.levels)
         if student.text is not None and teacher.text is not None:
             self.add_text(student.text, teacher.text, same_words)
-        self._memory(student, teacher)
-        self._hidden_states(student.hidden_states, teacher.hidden_states)
-        self._compare("presence feature", student.presence_feature[0], teacher.presence_feature[0])
+        self._memory(student.fusion, teacher.fusion)
+        self._hidden_states(student.decoded.hidden, teacher.decoded.hidden)
+        features = student.decoded.presence_feature[0], teacher.decoded.presence_feature[0]  # (B, D) each
+        self._compare("presence feature", *features)
 
     def add_text(self, student: PromptTokens, teacher: PromptTokens, same_words: bool) -> None:
         """Words: token by token, or as pooled phrases where the tokenizers differ."""
@@ -76,7 +78,7 @@ class Drift:
             title = name if len(student) == 1 else f"{name}, map {number}"
             self._compare(title, *self._same_places(title, ours, theirs))
 
-    def _memory(self, student: Intermediates, teacher: Intermediates) -> None:
+    def _memory(self, student: FusionOutput, teacher: FusionOutput) -> None:
         shapes = student.spatial_shapes.tolist(), teacher.spatial_shapes.tolist()
         if shapes[0] == shapes[1]:
             self._compare("fusion memory", student.memory.flatten(0, 1), teacher.memory.flatten(0, 1))

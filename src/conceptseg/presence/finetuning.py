@@ -85,13 +85,8 @@ class PresenceTask(Task):
             image = self.encode_images(batch)
             words = detector.encode_text(batch.token_ids)
             shown = detector.encode_exemplars(image, batch.geometry, batch.exemplar_index)
-            levels = image.of(batch.image_index)
-            fused = detector.config.fusion.levels
-            fusion = detector.fusion_encoder(
-                levels[-fused:], image.positions[-fused:], join_prompts(words, shown)
-            )
-        height, width = levels[-1].shape[-2:]
-        return detector.decoder(fusion, (height, width)).presence_logits
+            fusion = detector.fuse(image, batch.image_index, join_prompts(words, shown))
+        return detector.decode(image, fusion).presence_logits
 
     def loss_weights(self, step: int) -> Mapping[str, float]:
         return {"presence": 1.0, "aux_presence": self.layers_weight}

@@ -15,8 +15,8 @@ from conceptseg.data.concept_image import ConceptImage
 from conceptseg.errors import DataError, OptionError
 from conceptseg.images import load_image
 from conceptseg.models.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from conceptseg.models.detector import DetectorOutput, ImageFeatures
-from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
+from conceptseg.models.detector import DetectorOutput, DetectorTrace, ImageFeatures
+from conceptseg.models.prompts import GeometricPrompt, PromptTokens
 from conceptseg.presence.drift import Drift
 from conceptseg.presence.pairs import PairAnswer, read_answer
 from conceptseg.segmenter import PAIRS_AT_ONCE, Segmenter
@@ -102,9 +102,7 @@ def _observe_image(
         for model, output, kept in zip(models, outputs, answers, strict=False):
             kept.extend(_answers(model, output, image, some, threshold))
         if teacher is not None and compare:
-            inside, theirs = (output.intermediates for output in outputs)
-            assert inside is not None and theirs is not None  # `ask` wants them
-            found.drift.add(inside, theirs, _same_words(student, teacher, some))
+            found.drift.add(outputs[0], outputs[1], _same_words(student, teacher, some))
     if teacher is not None and compare and len(examples):
         ours, others = (
             encode_examples(model, part, examples) for model, part in zip(models, features, strict=True)
@@ -112,19 +110,11 @@ def _observe_image(
         found.drift.add_exemplars(ours, others)
 
 
-def ask(model: Segmenter, features: ImageFeatures, phrases: Sequence[str]) -> DetectorOutput:
+def ask(model: Segmenter, features: ImageFeatures, phrases: Sequence[str]) -> DetectorTrace:
     """The raw answers to phrases about one encoded image, with everything in between."""
     index = torch.zeros(len(phrases), dtype=torch.long, device=model.device)
     with model.inference():
-        words = model.text_tokens(phrases)
-        shown = model.detector.encode_exemplars(features, None, index)
-        prompt = join_prompts(words, shown)
-        output = model.detector.detect(
-            features, index, prompt, return_intermediates=True, with_masks=False, with_pixels=False
-        )
-    assert output.intermediates is not None
-    output.intermediates.text, output.intermediates.exemplars = words, shown
-    return output
+        return model.detector.answer(features, model.text_tokens(phrases), None, index)
 
 
 def encode_examples(model: Segmenter, features: ImageFeatures, boxes_cxcywh: Tensor) -> PromptTokens:

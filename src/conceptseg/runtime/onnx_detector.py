@@ -1,4 +1,4 @@
-"""An exported network in ONNX Runtime, behind the same four calls as the torch `Detector`."""
+"""An exported network in ONNX Runtime, behind the same calls as the torch `Detector`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from conceptseg.checkpoints.find_tokenizer import check_vocabulary
 from conceptseg.checkpoints.onnx_folder import GRAPHS, read_onnx_config
 from conceptseg.errors import CheckpointError, MissingDependencyError, OptionError, PromptError
-from conceptseg.models.detector import DetectorOutput, ImageFeatures
-from conceptseg.models.prompts import GeometricPrompt, PromptTokens
+from conceptseg.models.detector import ImageFeatures, RawOutput
+from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 from conceptseg.models.text.tokenizer import Tokenizer
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -132,19 +132,8 @@ class OnnxDetector:
         made = _sequence(*self._run("exemplar", inputs))
         return PromptTokens(made.tokens[skip:], made.padding_mask[:, skip:])
 
-    def detect(
-        self,
-        image: ImageFeatures,
-        image_index: Tensor,
-        prompt: PromptTokens,
-        *,
-        with_masks: bool = True,
-        with_pixels: bool = True,
-    ) -> DetectorOutput:
-        """Everything after the encoders; of the decoder's layers the last one only (L = 1).
-
-        The graph gives all masks and no pixels, whatever was asked for.
-        """
+    def detect(self, image: ImageFeatures, image_index: Tensor, prompt: PromptTokens) -> RawOutput:
+        """Everything after the encoders; of the decoder's layers the last one only (L = 1)."""
         inputs = {
             **_levels(image),
             "image_index": image_index,
@@ -152,19 +141,27 @@ class OnnxDetector:
             "prompt_padding_mask": prompt.padding_mask,
         }
         class_logits, boxes, presence_logits, masks, semantic, hidden = self._run("detector", inputs)
-        return DetectorOutput(
+        return RawOutput(
             class_logits=class_logits.t()[None],  # (1, N, B)
             boxes_cxcywh=boxes.transpose(0, 1)[None],
             presence_logits=presence_logits[None],
+            hidden=hidden.transpose(0, 1),
             mask_logits=masks,
             semantic_logits=semantic,
-            hidden=hidden.transpose(0, 1),
-            pixels=None,
         )
 
-    def chosen_masks(self, output: DetectorOutput, pair: int, queries: Tensor) -> Tensor:
-        assert output.mask_logits is not None  # the graph always gives them
-        return output.mask_logits[pair, queries]
+    raw = detect  # the graph gives all masks, whatever was asked for
+
+    def answer(
+        self,
+        image: ImageFeatures,
+        text: PromptTokens,
+        geometry: GeometricPrompt | None,
+        image_index: Tensor,
+    ) -> RawOutput:
+        """Answer encoded phrases on encoded images."""
+        exemplars = self.encode_exemplars(image, geometry, image_index)
+        return self.detect(image, image_index, join_prompts(text, exemplars))
 
     def _run(self, graph: str, inputs: dict[str, Tensor]) -> list[Tensor]:
         session = self._session(graph)

@@ -15,9 +15,8 @@ from conceptseg.data.encoded_batch import EncodedBatch
 from conceptseg.losses.alignment import AlignmentConfig, AlignmentLoss
 from conceptseg.losses.detection import DetectionLoss, LossWeights
 from conceptseg.models.config import PreprocessingConfig
-from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures
+from conceptseg.models.detector import Detector, DetectorOutput, DetectorTrace, ImageFeatures
 from conceptseg.models.layers.positions import sine_of_map
-from conceptseg.models.prompts import PromptTokens, join_prompts
 from conceptseg.train.phases import PROGRESSIVE, AlignmentPhase, phase_at
 from conceptseg.train.task import DetectionTask
 
@@ -37,13 +36,14 @@ class ExemplarAlignment(nn.Module):
         self.phases = phases
         self.steps = steps
 
-    def forward(self, exemplars: PromptTokens, image: ImageFeatures, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, output: DetectorTrace, batch: Batch) -> dict[str, Tensor]:
         """Named losses, unweighted: tokens of the batch's boxes against the images that they lie on."""
         geometry = batch.geometry
         assert geometry.boxes_cxcywh is not None and geometry.box_padding is not None
-        boxes = exemplars.tokens[:-1]  # (M, B, D), without the closing token
+        assert output.exemplars is not None  # of `Detector.answer`
+        boxes = output.exemplars.tokens[:-1]  # (M, B, D), without the closing token
         return self.loss(
-            boxes, geometry.boxes_cxcywh, geometry.box_padding, image.levels[-1], batch.exemplar_index
+            boxes, geometry.boxes_cxcywh, geometry.box_padding, output.image.levels[-1], batch.exemplar_index
         )
 
     def phase(self, step: int) -> AlignmentPhase:
@@ -85,11 +85,9 @@ class AlignTask(DetectionTask):
         self, image: ImageFeatures, batch: Batch, num_boxes: Tensor
     ) -> tuple[dict[str, Tensor], DetectorOutput]:
         """The losses, and the answers that they judge."""
-        words = self.detector.encode_text(batch.token_ids)
-        exemplars = self.detector.encode_exemplars(image, batch.geometry, batch.exemplar_index)
-        output = self.detector.detect(image, batch.image_index, join_prompts(words, exemplars))
+        output = self.ask(image, batch)
         losses = self.loss(output, batch.targets, num_boxes)
-        return {**losses, **self.alignment(exemplars, image, batch)}, output
+        return {**losses, **self.alignment(output, batch)}, output
 
     def loss_weights(self, step: int) -> Mapping[str, float]:
         return {**super().loss_weights(step), **self.alignment.weights(step)}

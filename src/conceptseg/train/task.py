@@ -17,8 +17,7 @@ from conceptseg.data.scene_batches import SceneDataConfig
 from conceptseg.errors import ConfigError
 from conceptseg.losses.detection import DetectionLoss, LossWeights
 from conceptseg.models.config import PreprocessingConfig
-from conceptseg.models.detector import Detector, DetectorOutput, ImageFeatures
-from conceptseg.models.prompts import join_prompts
+from conceptseg.models.detector import Detector, DetectorTrace, ImageFeatures
 from conceptseg.train.alignment import RegionAlignment
 
 
@@ -121,15 +120,14 @@ class Task(nn.Module):
         pixels = (batch.pixels.float() / 255 - self.mean) / self.std
         return self.detector.encode_images(pixels.contiguous(memory_format=torch.channels_last))
 
-    def detect(self, image: ImageFeatures, batch: Batch) -> DetectorOutput:
+    def ask(self, image: ImageFeatures, batch: Batch) -> DetectorTrace:
         """The answers on encoded images; boxes may lie on another image than the one that is searched."""
         words = self.detector.encode_text(batch.token_ids)
-        exemplars = self.detector.encode_exemplars(image, batch.geometry, batch.exemplar_index)
-        return self.detector.detect(image, batch.image_index, join_prompts(words, exemplars))
+        return self.detector.answer(image, words, batch.geometry, batch.image_index, batch.exemplar_index)
 
-    def predict(self, batch: Batch) -> DetectorOutput:
+    def predict(self, batch: Batch) -> DetectorTrace:
         """The detector's answers to the batch's questions."""
-        return self.detect(self.encode_images(batch), batch)
+        return self.ask(self.encode_images(batch), batch)
 
 
 class DetectionTask(Task):
@@ -153,7 +151,7 @@ class DetectionTask(Task):
         """The losses of the batch's questions; none where it asks nothing."""
         if not batch.phrases:
             return {}
-        return self.loss(self.detect(image, batch), batch.targets, num_boxes)
+        return self.loss(self.ask(image, batch), batch.targets, num_boxes)
 
     def loss_weights(self, step: int) -> Mapping[str, float]:
         return self.weights.by_name()

@@ -46,8 +46,7 @@ def rounded(detector: Detector) -> Detector:
 def answers(detector: Detector, image: Tensor, ids: Tensor) -> list[Tensor]:
     with torch.autocast("cpu", torch.bfloat16):
         output = detector(image, ids, BOXES)
-    found = (output.class_logits, output.boxes_cxcywh, output.presence_logits, output.mask_logits)
-    assert found[3] is not None and output.semantic_logits is not None
+        found = (output.class_logits, output.boxes_cxcywh, output.presence_logits, output.mask_logits)
     return [*found, output.semantic_logits]
 
 
