@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from conceptseg.errors import CheckpointError, ConceptSegError, MissingDependencyError, ModelNotFoundError
+from conceptseg.unstable import hub_failures
 
 
 class NoRepositoryError(ModelNotFoundError):
@@ -142,10 +143,10 @@ def _library() -> Any:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What a call of the library may raise; its own errors derive from those of the HTTP library it uses."""
+    """What a call of the library may raise."""
     errors = _library().errors
     return (
-        *errors.HfHubHTTPError.__bases__,
+        *hub_failures(errors),
         errors.HFValidationError,
         errors.EntryNotFoundError,
         OSError,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from torch._utils import ExceptionWrapper
 
 from conceptseg.data.batch import Batch
 from conceptseg.data.step_batches import batches_from
@@ -11,27 +10,20 @@ from conceptseg.errors import DataError
 
 
 class Broken:
-    """As torch hands on what went wrong in a worker."""
+    """Goes wrong at its first step."""
 
-    workers = 0
-
-    def __init__(self, wrapped: bool) -> None:
-        self.wrapped = wrapped
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
 
     def __len__(self) -> int:
         return 2
 
     def __getitem__(self, step: int) -> Batch:
-        try:
-            raise DataError("a.png is 3 x 4 pixels: too small")
-        except DataError:
-            if self.wrapped:
-                ExceptionWrapper(where="in DataLoader worker process 0").reraise()
-            raise
+        raise DataError("a.png is 3 x 4 pixels: too small")
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_an_error_of_a_worker_is_one_line_and_has_its_type(wrapped: bool) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_a_worker_is_one_line_and_has_its_type(workers: int) -> None:
     with pytest.raises(DataError) as caught:
-        list(batches_from(Broken(wrapped), 0))
+        list(batches_from(Broken(workers), 0))
     assert str(caught.value) == "a.png is 3 x 4 pixels: too small"

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from conceptseg.train.recompute import BLOCKS, forget_activations
+from conceptseg.train.recompute import BLOCKS, Forgetful, forget_activations
 from tests.models.tiny import RESOLUTION, tiny_detector
 
 
@@ -17,11 +17,7 @@ def loss_and_gradients(detector: Any) -> tuple[torch.Tensor, dict[str, torch.Ten
     output = detector(torch.randn(2, 3, RESOLUTION, RESOLUTION), torch.randint(1, 50, (2, 8)))
     loss = output.class_logits.square().mean() + output.mask_logits.square().mean()
     loss.backward()
-    return loss, {
-        name.replace("_checkpoint_wrapped_module.", ""): p.grad
-        for name, p in detector.named_parameters()
-        if p.grad is not None
-    }
+    return loss, {name: p.grad for name, p in detector.named_parameters() if p.grad is not None}
 
 
 def test_loss_and_gradients_are_the_same() -> None:
@@ -37,11 +33,24 @@ def test_loss_and_gradients_are_the_same() -> None:
         assert torch.allclose(value, other_gradients[name], atol=1e-6), name
 
 
-def test_blocks_of_every_transformer_are_wrapped_and_names_stay() -> None:
+def test_blocks_of_every_transformer_forget_and_names_stay() -> None:
     detector = tiny_detector()
     names, blocks = list(detector.state_dict()), sum(isinstance(m, BLOCKS) for m in detector.modules())
     forget_activations(detector)
     assert list(detector.state_dict()) == names
-    wrapped = [m for m in detector.modules() if type(m).__name__ == "CheckpointWrapper"]
-    assert len(wrapped) == blocks == 2 + 2 + 2 + 3  # vision, text, fusion, decoder
+    assert (
+        sum(isinstance(m, Forgetful) for m in detector.modules()) == blocks == 2 + 2 + 2 + 3
+    )  # vision, text, fusion, decoder
     detector.load_state_dict(tiny_detector(seed=1).state_dict())
+
+
+def test_a_block_is_computed_again_on_the_way_back_and_once_without_gradients() -> None:
+    detector = tiny_detector().train()
+    forget_activations(detector)
+    calls: list[bool] = []
+    detector.fusion_encoder.layers[1].norm1.register_forward_hook(lambda *_: calls.append(True))
+    loss_and_gradients(detector)
+    assert len(calls) == 2
+    with torch.no_grad():
+        detector(torch.randn(2, 3, RESOLUTION, RESOLUTION), torch.randint(1, 50, (2, 8)))
+    assert len(calls) == 3

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from conceptseg.models.cpu.packing import can_pack
 from conceptseg.segmenter import Segmenter
+from conceptseg.unstable import can_pack, packed_operator
 
 SIDE = 1024  # of the square matrices that the peak is measured with
 
@@ -56,7 +56,7 @@ def _packed_products() -> dict[Any, Any]:
     def count(x: Sequence[int], weight: Sequence[int], *rest: Any, **kept: Any) -> int:  # of shapes
         return 2 * math.prod(x) * weight[0]
 
-    return {torch.ops.mkldnn._linear_pointwise: count} if can_pack() else {}
+    return {packed_operator(): count} if can_pack() else {}
 
 
 @contextmanager

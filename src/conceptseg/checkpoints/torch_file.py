@@ -7,7 +7,6 @@ are. What it read is looked at afterwards: tensors whose values are not in the f
 
 from __future__ import annotations
 
-import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from torch import Tensor
 from conceptseg.checkpoints.page_release import release_pages
 from conceptseg.checkpoints.weights import Weights
 from conceptseg.errors import CheckpointError
+from conceptseg.unstable import what_would_run
 
 # Where training code puts the weights among other things, in this order.
 NESTED_UNDER = ("model", "state_dict", "model_state_dict")
@@ -94,10 +94,10 @@ def _load(path: Path, mapped: bool) -> Any:
             warnings.simplefilter("ignore")  # about how the file was written; what matters is checked below
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can raise anything
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if asked:
+        asked = what_would_run(error)
+        if asked is not None:
             raise CheckpointError(
-                f"{path} holds more than tensors: opening it would run {asked[1]}. It was refused and "
+                f"{path} holds more than tensors: opening it would run {asked}. It was refused and "
                 "nothing was run; save the weights alone, with torch.save(model.state_dict(), path)"
             ) from error
         message = (str(error).strip().splitlines() or [type(error).__name__])[0]

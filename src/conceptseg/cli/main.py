@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -33,13 +33,10 @@ from conceptseg.cli import (
 from conceptseg.cli.help import examples, show_help
 from conceptseg.cli.interrupted import Interrupted
 from conceptseg.errors import ConceptSegError
+from conceptseg.unstable import usage_error
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 BROKEN_PIPE = 1  # as Typer and rich end, which notice most closed pipes first
-
-# What Typer raises for a wrong command line. Its own copy of click moved between versions; its last common
-# ancestor with BadParameter did not: the class just below Exception.
-UsageError = cast(type[Exception], typer.BadParameter.__mro__[-4])
 
 app = typer.Typer(
     name="conceptseg",
@@ -94,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a closed pipe shows here and not after the last line of Python
     except ConceptSegError as error:
         return _fail(str(error))
-    except UsageError as error:
+    except usage_error() as error:
         return _fail(_usage_message(error))
     except Interrupted as stop:
         print(stop, file=sys.stderr)

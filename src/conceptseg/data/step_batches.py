@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from conceptseg.data.batch import Batch
 from conceptseg.errors import ConceptSegError
@@ -34,9 +34,8 @@ def batches_from(data: StepBatches, start: int) -> Generator[Batch, None, None]:
 
     Closing the generator ends the workers.
     """
-    dataset: Any = data  # torch asks for its own base class, and uses no more than these two methods
-    loader: DataLoader[Batch] = DataLoader(
-        dataset,
+    loader: DataLoader[Batch | ConceptSegError] = DataLoader(
+        _Told(data),
         batch_size=None,
         sampler=range(start, len(data)),
         num_workers=data.workers,
@@ -44,18 +43,26 @@ def batches_from(data: StepBatches, start: int) -> Generator[Batch, None, None]:
         worker_init_fn=_prepare_worker,
         generator=torch.Generator(),  # its own: the loader must not draw from the run's random numbers
     )
-    try:
-        yield from loader
-    except ConceptSegError as error:
-        raise _as_it_was(error) from error
+    for batch in loader:
+        if isinstance(batch, ConceptSegError):
+            raise batch
+        yield batch
 
 
-def _as_it_was(error: ConceptSegError) -> ConceptSegError:
-    """A worker's error without the traceback that torch puts around its message."""
-    lines = str(error).rstrip().splitlines()
-    if len(lines) < 2 or "DataLoader worker" not in lines[0]:
-        return error
-    return type(error)(lines[-1].partition(": ")[2])
+class _Told(Dataset["Batch | ConceptSegError"]):
+    """Hands on what went wrong as a value: raised in a worker, torch would put a traceback around it."""
+
+    def __init__(self, data: StepBatches) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, step: int) -> Batch | ConceptSegError:
+        try:
+            return self.data[step]
+        except ConceptSegError as error:
+            return error
 
 
 def _prepare_worker(worker: int) -> None:

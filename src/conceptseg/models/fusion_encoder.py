@@ -95,10 +95,8 @@ class FusionEncoder(nn.Module):
         tokens = prompt.tokens.transpose(0, 1)  # (B, S, D)
         keys = tokens if prompt_positions is None else tokens + prompt_positions.transpose(0, 1)
         if shared and image_index is not None:
-            look = cast(
-                FusionLayer, self.layers[0]
-            ).look  # a cast: training may wrap layers, which passes this on
-            x = _of_pairs(look(x, position, None), image_index)
+            first = cast(FusionLayer, self.layers[0])
+            x = _of_pairs(first.look(x, position, None), image_index)
         x = self.run_layers(x, position, padding, keys, tokens, prompt.padding_mask, seen=shared)
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
         starts = [sum(h * w for h, w in sizes[:i]) for i in range(len(sizes))]

@@ -17,8 +17,9 @@ from conceptseg.benchmark.flops import count_flops
 from conceptseg.checkpoints.fingerprint import model_fingerprint
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.models.cpu import packing
-from conceptseg.models.cpu.packing import PackedLinear, can_pack, pack
+from conceptseg.models.cpu.packing import PackedLinear, pack
 from conceptseg.segmenter import Segmenter
+from conceptseg.unstable import can_pack
 
 pytestmark = pytest.mark.skipif(not can_pack(), reason="this processor does not multiply in bfloat16")
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from conceptseg.models.cpu.rounding import ROUNDED
+from conceptseg.unstable import packed_product, packed_weight
 
 FEWEST_WEIGHTS = 2**18  # of a matrix; what smaller ones would gain cannot be measured
 ROWS = 576  # that the layout is chosen for: a window of SAM 3. Others work, and gain about as much
@@ -27,13 +27,12 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
+        packed = packed_weight(weight.detach(), ROWS)
         self.weight = nn.Parameter(packed, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (..., inputs) -> (..., outputs)
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x.to(ROUNDED), self.weight, self.bias, "none", [], "")
-        return y
+        return packed_product(x.to(ROUNDED), self.weight, self.bias)
 
     def __reduce__(self) -> tuple[Any, ...]:  # a packed tensor can be neither copied nor pickled
         return PackedLinear, (self.weight.to_dense(), self.bias)
@@ -41,13 +40,6 @@ class PackedLinear(nn.Module):
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[f"{prefix}weight"] = self.weight.to_dense()
-
-
-def can_pack() -> bool:
-    """Whether this processor multiplies in bfloat16 and this torch says how weights are laid out for it."""
-    names = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
-    known = all(hasattr(torch.ops.mkldnn, name) for name in names)
-    return known and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def pack(module: nn.Module) -> None:

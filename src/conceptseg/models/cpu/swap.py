@@ -6,8 +6,9 @@ from torch import nn
 
 from conceptseg.models.cpu.choice import AttentionKernel, choose_attention
 from conceptseg.models.cpu.modules import FAST, FastAttention, FastRotaryAttention
-from conceptseg.models.cpu.packing import can_pack, pack
+from conceptseg.models.cpu.packing import pack
 from conceptseg.models.cpu.rounding import is_rounded
+from conceptseg.unstable import can_pack
 
 
 def fast_on_cpu(network: nn.Module, attention: AttentionKernel | None = None) -> None:

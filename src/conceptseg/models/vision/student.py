@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from conceptseg.unstable import timm_blocks
+
 BACKBONES = {  # ours -> timm's; the image size in TinyViT's names does not matter
     "repvit_m0_9": "repvit_m0_9",
     "repvit_m1_1": "repvit_m1_1",
@@ -80,16 +82,15 @@ class Student(nn.Module):
 def build_backbone(name: str) -> nn.Module:
     """A `timm` model with fresh weights and without its classifier, computing what the released one does."""
     import timm  # takes a second, which only those wait for who build a student
-    from timm.models.efficientvit_mit import LiteMLA
-    from timm.models.tiny_vit import TinyVitBlock
 
+    linear_attention, windowed_block = timm_blocks()
     model: nn.Module = timm.create_model(BACKBONES[name], pretrained=False, num_classes=0)
     model.head = nn.Identity()
     for module in model.modules():
-        if isinstance(module, LiteMLA):
+        if isinstance(module, linear_attention):
             module.kernel_func = ScaledReLU()
             module.eps = LINEAR_ATTENTION_EPS * LINEAR_ATTENTION_SCALE**2
-        elif isinstance(module, TinyVitBlock):
+        elif isinstance(module, windowed_block):
             attention = WindowAttention(module.dim, module.num_heads, module.window_size)
             module.attn = attention  # type: ignore[assignment]  # in place of timm's own
     return model
