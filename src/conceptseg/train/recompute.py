@@ -36,4 +36,4 @@ def forget_activations(detector: Detector) -> None:
     for module in detector.modules():
         if isinstance(module, BLOCKS) and not isinstance(module, Forgetful):
             kind = type(module)
-            module.__class__ = type(f"Forgetful{kind.__name__}", (Forgetful, kind), {})  # type: ignore[assignment]
+            module.__class__ = type(f"Forgetful{kind.__name__}", (Forgetful, kind), {})
