@@ -70,7 +70,7 @@ class Row:
         self.metrics.add(
             ConceptPair(
                 scores=result.scores,
-                predicted_masks=result.masks,
+                predicted_masks=result.compact_masks.rles(),
                 target_masks=np.stack(masks) if masks else np.zeros((0, height, width), bool),
                 predicted_boxes=result.boxes,
                 target_boxes=np.array([it.box_xyxy for it in objects], dtype=float).reshape(-1, 4),

@@ -40,7 +40,7 @@ def draw_case(segmenter: Segmenter, images: Sequence[ShownImage], case: Case, sh
     result = segmenter.segment(Image.fromarray(searched.pixels), exemplar=kind)
     panels.append(result.plot())
     there = encode_masks([it.mask for it in searched.of(case.concept) if it.mask is not None])
-    iou = region_iou(encode_masks(result.masks), there, "masks")
+    iou = region_iou(result.compact_masks.rles(), there, "masks")
     found = int((iou >= MASK_IOU).any(axis=0).sum()) if iou.size else 0
     panels = [panel.resize((round(panel.width * HEIGHT / panel.height), HEIGHT)) for panel in panels]
     sheet = Image.new("RGB", (sum(it.width + 6 for it in panels) - 6, HEIGHT + STRIP), "white")

@@ -61,7 +61,7 @@ class Tally:
         boxes = [scene.objects[index].box_xyxy for index in objects]
         pair = ConceptPair(
             scores=result.scores,
-            predicted_masks=result.masks,
+            predicted_masks=result.compact_masks.rles(),
             target_masks=np.stack(masks) if masks else np.zeros((0, *scene.image.shape[:2]), bool),
             predicted_boxes=result.boxes,
             target_boxes=np.array(boxes, dtype=float).reshape(-1, 4),

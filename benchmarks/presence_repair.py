@@ -27,7 +27,7 @@ import conceptseg as cs
 from conceptseg.data.concept_data import open_dataset
 from conceptseg.data.concept_image import ConceptImage
 from conceptseg.data.scenes import make_scenes
-from conceptseg.evaluation.regions import encode_masks, region_iou
+from conceptseg.evaluation.regions import region_iou
 
 if TYPE_CHECKING:
     from conceptseg.result import Result
@@ -96,7 +96,7 @@ def _right(result: Result, image: ConceptImage) -> bool:
     objects = [it.rle(image.height, image.width) for it in image.phrases.get(result.phrase, ())]
     if not objects or len(objects) != len(result.masks):
         return False
-    iou = region_iou(encode_masks(result.masks), objects, "masks")
+    iou = region_iou(result.compact_masks.rles(), objects, "masks")
     rows, columns = linear_sum_assignment(-iou)
     return bool((iou[rows, columns] >= MASK_IOU).all())
 

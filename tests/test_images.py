@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageOps
 
 from conceptseg.errors import ImageError
-from conceptseg.images import load_image, masks_at_image_size, model_input, upright_size
+from conceptseg.images import load_image, model_input, upright_size
 
 
 def saved(folder, array_or_image, name="picture.png", **options):
@@ -252,15 +252,3 @@ def test_preprocessing_equals_that_of_transformers(picture):
     ):
         expected = theirs(Image.fromarray(image), return_tensors="pt")["pixel_values"][0]
         torch.testing.assert_close(model_input(image, 112), expected, atol=1e-6, rtol=0)
-
-
-def test_masks_come_back_by_resizing_logits_whatever_the_chunk_size():
-    logits = torch.randn(7, 12, 12, generator=torch.Generator().manual_seed(0))
-    resized = torch.nn.functional.interpolate(logits[:, None], (31, 45), mode="bilinear")[:, 0]
-    for chunk_bytes in (1, 4 * 31 * 45 * 3, 2**30):
-        masks = masks_at_image_size(logits, (31, 45), chunk_bytes)
-        assert masks.dtype == np.bool_ and np.array_equal(masks, (resized > 0).numpy())
-
-
-def test_no_masks_keep_their_shape():
-    assert masks_at_image_size(torch.zeros(0, 12, 12), (31, 45)).shape == (0, 31, 45)

@@ -13,10 +13,11 @@ PACKAGE = Path(conceptseg.__file__).parent
 
 # From the bottom up. A module may import from its own layer and those below; a new one is given its place.
 LAYERS = (
-    "errors unstable",
+    "choices errors unstable",
     "models",
-    "checkpoints data dedupe device exemplar formats hub hub_download hub_files images loading losses "
-    "official_api plots postprocess prompts result runtime segmenter",
+    "checkpoints compact_masks data dedupe device exemplar formats hub hub_download hub_files images "
+    "labelling_formats loading losses mask_resize official_api plots polygons postprocess presence_reading "
+    "prompts report result runtime segment_options segmenter",
     "evaluation",
     "train",
     "distil finetune exemplars export benchmark",

@@ -8,7 +8,7 @@ import torch
 from conceptseg.errors import CheckpointError
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.config import PresenceCalibration
-from conceptseg.postprocess import cut_masks, detection_scores, presence_probability
+from conceptseg.postprocess import detection_scores, presence_probability, windows_around
 
 
 def test_scores_worked_by_hand():
@@ -53,14 +53,12 @@ def test_postprocessing_equals_that_of_transformers_but_for_the_order_of_sigmoid
     assert np.array_equal(ours.masks, (resized.sigmoid() > 0.5)[kept][: len(ours)].numpy())
 
 
-def test_masks_end_at_the_margin_around_their_boxes():
-    masks = np.ones((4, 20, 30), bool)
+def test_windows_grow_their_boxes_by_the_margin_and_end_at_the_image():
     boxes = np.array([[10, 5, 20, 15], [-3, 2, 7, 40], [12.4, 9.6, 12.4, 9.6], [-9, -9, -2, -2]], np.float32)
-    cut_masks(masks, boxes, 0.2)
-    expected = np.zeros_like(masks)
-    expected[0, 3:17, 8:22] = True  # 2 pixels on every side
-    expected[1, :, :9] = True  # 2 to the right; it goes over the edges everywhere else
-    np.testing.assert_array_equal(masks, expected)  # no side, and beside the image: nothing
+    first, second, *nothing = windows_around(boxes, 0.2, (20, 30))
+    assert first == (8, 3, 22, 17)  # 2 pixels on every side
+    assert second == (0, 0, 9, 20)  # 2 to the right; it goes over the edges everywhere else
+    assert all(left >= right or top >= bottom for left, top, right, bottom in nothing)  # no side, and outside
 
 
 @pytest.mark.parametrize(
@@ -91,6 +89,10 @@ def test_the_models_config_says_how_far_masks_go(tiny_segmenter, picture, monkey
     cut = tiny_segmenter.segment(picture, text="coin", threshold=0)
     np.testing.assert_array_equal(cut.boxes, whole.boxes)
     assert whole.masks.sum() > cut.masks.sum() > 0
-    expected = whole.masks.copy()
-    cut_masks(expected, whole.boxes, 0.1)
-    np.testing.assert_array_equal(cut.masks, expected)
+    for mask, uncut, window in zip(
+        cut.masks, whole.masks, windows_around(whole.boxes, 0.1, (60, 90)), strict=True
+    ):
+        left, top, right, bottom = window
+        expected = np.zeros_like(uncut)
+        expected[top:bottom, left:right] = uncut[top:bottom, left:right]
+        np.testing.assert_array_equal(mask, expected)

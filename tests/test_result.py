@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from conceptseg.errors import MissingDependencyError, OptionError
+from conceptseg.errors import InstanceIndexError, MissingDependencyError, OptionError, ShapeError
 from conceptseg.formats import coco_dataset
 from conceptseg.plots import PALETTE, draw_results, instance_color
 from conceptseg.prompts import check_boxes
@@ -82,6 +82,21 @@ def test_supervision_gets_boxes_masks_scores_and_names(picture):
         assert np.array_equal(detections.xyxy, result.boxes) and np.array_equal(detections.mask, result.masks)
         assert np.array_equal(detections.confidence, result.scores)
         assert list(detections.data["class_name"]) == ["red circle"] * count
+
+
+@pytest.mark.filterwarnings("ignore:OpenCV")
+def test_supervision_takes_compact_masks(picture, monkeypatch):
+    supervision = pytest.importorskip("supervision", minversion="0.28")
+    for count in (2, 0):
+        result = make_result(picture, count=count)
+        masks = result.to_supervision(compact=True).mask
+        assert isinstance(masks, supervision.CompactMask)
+        assert np.array_equal(masks.to_dense(), result.masks)
+    empty = make_result(picture, masks=np.zeros((2, 60, 90), bool))
+    assert not empty.to_supervision(compact=True).mask.to_dense().any()
+    monkeypatch.delattr(supervision, "CompactMask")
+    with pytest.raises(MissingDependencyError, match="needs supervision 0.28 or newer: pip install -U"):
+        result.to_supervision(compact=True)
 
 
 def test_supervision_that_is_not_installed_is_named(picture, monkeypatch):
@@ -168,6 +183,101 @@ def test_save_elsewhere_is_one_clear_error(picture, tmp_path):
         result.save(tmp_path / "file" / "overlay.png")
     with pytest.raises(OptionError, match="does not hold its image"):
         dataclasses.replace(result, image=None).plot()
+
+
+def test_a_result_is_a_sequence_of_its_objects(picture):
+    result = make_result(picture, count=3, masks=np.arange(3 * 60 * 90).reshape(3, 60, 90) % 7 == 0)
+    for which, rows in (
+        (1, [1]),
+        (-1, [2]),
+        (np.int64(0), [0]),
+        (slice(2), [0, 1]),
+        ([2, 0], [2, 0]),
+        ([], []),
+        (result.scores > 0.7, [0, 1]),
+        ([False, False, True], [2]),
+    ):
+        some = result[which]
+        assert len(some) == len(rows) and some.masks.shape == (len(rows), 60, 90)
+        assert np.array_equal(some.masks, result.masks[rows])
+        assert np.array_equal(some.boxes, result.boxes[rows]) and np.array_equal(
+            some.scores, result.scores[rows]
+        )
+        assert np.array_equal(some.class_scores, result.class_scores[rows])
+        assert some.phrases == ("red circle",) * len(rows) and some.image is result.image
+    assert [float(one.scores[0]) for one in result] == result.scores.tolist()
+    assert list(result[:0]) == []
+
+
+@pytest.mark.parametrize("which", [2, -3, [0, 2], [True], 0.5, True, "cat", np.ones((2, 2), bool), [0.5]])
+def test_what_chooses_no_objects_is_an_error(picture, which):
+    with pytest.raises(InstanceIndexError, match="fit a result of 2 objects|chooses no objects"):
+        make_result(picture)[which]
+
+
+def test_results_of_one_image_join_best_first_and_keep_their_phrases(picture):
+    cat, dog = make_result(picture, "cat", presence=0.3), make_result(picture, "dog", count=1, presence=0.8)
+    joined = Result.concat([dog[:0], cat, dog])
+    assert joined.phrase == "dog, cat" and joined.presence == 0.8 and joined.image is picture
+    assert joined.phrases == ("cat", "dog", "cat") and joined.scores.tolist() == pytest.approx(
+        [0.9, 0.9, 0.6]
+    )
+    assert np.array_equal(joined.masks, np.stack([cat.masks[0], dog.masks[0], cat.masks[1]]))
+    again = Result.concat([cat[1:], cat[:1]])
+    assert again.phrase == "cat" and np.array_equal(again.masks, cat.masks)
+    assert np.array_equal(again.scores, cat.scores)
+
+
+def test_joined_results_are_written_under_their_phrases(picture):
+    cat, dog = make_result(picture, "cat"), make_result(picture, "dog", count=1)
+    dataset = Result.concat([cat, dog]).to_coco()
+    assert [category["name"] for category in dataset["categories"]] == ["cat", "dog"]
+    assert [annotation["category_id"] for annotation in dataset["annotations"]] == [1, 2, 1]
+    assert dataset["presence"] == []  # of each phrase it is no longer known
+    overlay = np.asarray(Result.concat([cat, dog[:0]]).plot())
+    assert overlay[10, 45].tolist() == list(PALETTE[1])  # one phrase: a colour per object
+    overlay = np.asarray(Result.concat([cat, make_result(picture, "dog", scores=cat.scores / 2)]).plot())
+    assert overlay[10, 45].tolist() == list(PALETTE[0])  # two: a colour per phrase
+
+
+def test_joining_keeps_the_example_boxes_once(picture):
+    one, other = (
+        check_boxes([box], [label], (60, 90)) for box, label in (([1, 2, 9, 9], 1), ([5, 5, 20, 20], 0))
+    )
+    parts = [make_result(picture, examples=examples) for examples in (one, one, other, None)]
+    assert Result.concat(parts).examples.labels.tolist() == [1, 0]
+
+
+def test_results_of_different_images_do_not_join(picture):
+    result = make_result(picture)
+    small = make_result(picture[:30], image_size=(30, 90), masks=result.masks[:, :30])
+    for other in (small, make_result(picture[::-1].copy())):
+        with pytest.raises(OptionError, match="these results are of different images; join those of each"):
+            Result.concat([result, other])
+    with pytest.raises(OptionError, match="there is no result to join"):
+        Result.concat([])
+
+
+def test_masks_are_kept_compact_and_given_whole(picture):
+    masks = np.zeros((100, 3024, 40), dtype=bool)
+    masks[:, 100:200, 10:30] = True
+    result = make_result(
+        np.zeros((3024, 40, 3), np.uint8),
+        image_size=(3024, 40),
+        masks=masks,
+        **{
+            name: np.zeros((100, *size), np.float32)
+            for name, size in (("boxes", (4,)), ("scores", ()), ("class_scores", ()))
+        },
+    )
+    assert result.masks.dtype == np.bool_ and np.array_equal(result.masks, masks)
+    assert sum(runs.nbytes for runs in result.compact_masks.runs) < masks.nbytes / 300
+    assert np.array_equal(dataclasses.replace(result, image=None).masks, masks)
+
+
+def test_parts_that_disagree_in_number_are_an_error(picture):
+    with pytest.raises(ShapeError, match="a result has 2 scores and 1 masks"):
+        make_result(picture, masks=np.zeros((1, 60, 90), bool))
 
 
 def test_a_result_says_what_it_is(picture):

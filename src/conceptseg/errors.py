@@ -4,6 +4,7 @@
     ├── ImageError              an image cannot be read or used         (ValueError)
     ├── PromptError             a phrase, box, point or label is wrong  (ValueError)
     ├── OptionError             an option has an impossible value       (ValueError)
+    ├── InstanceIndexError      a result has no such object             (IndexError)
     ├── ModelNotFoundError      no model has this name or path          (LookupError)
     ├── CheckpointError         weights do not fit or are damaged       (ValueError)
     ├── ConfigError             a config or recipe is wrong             (ValueError)
@@ -33,6 +34,10 @@ class PromptError(ConceptSegError, ValueError):
 
 class OptionError(ConceptSegError, ValueError):
     """An option has an impossible value."""
+
+
+class InstanceIndexError(ConceptSegError, IndexError):
+    """A result has no such object."""
 
 
 class ModelNotFoundError(ConceptSegError, LookupError):

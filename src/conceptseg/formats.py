@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-from pycocotools import mask as coco_mask
 
+from conceptseg.compact_masks import CompactMasks
 from conceptseg.errors import MissingDependencyError
 from conceptseg.result import Result
 
@@ -16,69 +15,100 @@ if TYPE_CHECKING:
     import supervision
 
 
-def coco_dataset(results: Sequence[Result]) -> dict[str, Any]:
-    """COCO dataset of results on any number of images, in any number of phrases.
+class CocoDataset:
+    """A COCO dataset that takes results one after the other; ids are given here and nowhere else, from 1.
 
-    Args:
-        results: those on the same picture (the same file, or the same pixels in memory) share an image entry.
-
-    Returns:
-        `images`, `categories` (the phrases, in the order they came), `annotations` with `score`, and
-        `presence`: for every image and phrase, found or not, how sure the model is that the concept is there.
-        Ids start at 1.
+    `content` holds `images`, `categories` (the phrases, in the order they came), `annotations` with `score`,
+    and `presence`: for every image and phrase, found or not, how sure the model is that the concept is there.
+    Of several phrases joined by `Result.concat` presence is no longer known one by one, and is left out.
     """
-    image_ids: dict[object, int] = {}
-    category_ids: dict[str, int] = {}
-    dataset: dict[str, Any] = {"images": [], "categories": [], "annotations": [], "presence": []}
-    names = _file_names(results)
-    for result, name in zip(results, names, strict=True):
-        key = result.path or id(result.image if result.image is not None else result)
-        if key not in image_ids:
-            image_ids[key] = len(image_ids) + 1
-            height, width = result.image_size
-            dataset["images"].append(
-                {"id": image_ids[key], "file_name": name, "width": width, "height": height}
-            )
-        if result.phrase not in category_ids:
-            category_ids[result.phrase] = len(category_ids) + 1
-            dataset["categories"].append({"id": category_ids[result.phrase], "name": result.phrase})
-        ids = {"image_id": image_ids[key], "category_id": category_ids[result.phrase]}
-        dataset["presence"].append({**ids, "presence": round(result.presence, 6)})
-        for mask, box, score in zip(result.masks, result.boxes, result.scores, strict=True):
-            x0, y0, x1, y1 = (float(value) for value in box)
-            dataset["annotations"].append(
+
+    def __init__(self) -> None:
+        self.content: dict[str, Any] = {"images": [], "categories": [], "annotations": [], "presence": []}
+        self._image_ids: dict[object, int] = {}
+        self._category_ids: dict[str, int] = {}
+
+    def add(self, result: Result, key: object, **image: str) -> None:
+        """Args:
+        result: masks are kept as run lengths.
+        key: results of the same key share an image entry.
+        image: `file_name` and what else the image entry says.
+        """
+        height, width = result.image_size
+        if key not in self._image_ids:
+            self._image_ids[key] = len(self._image_ids) + 1
+            entry = {"id": self._image_ids[key], **image, "width": width, "height": height}
+            self.content["images"].append(entry)
+        image_id, masks = self._image_ids[key], result.compact_masks
+        if set(result.phrases) <= {result.phrase}:
+            ids = {"image_id": image_id, "category_id": self._category(result.phrase)}
+            self.content["presence"].append({**ids, "presence": round(result.presence, 6)})
+        regions = zip(
+            result.phrases, result.boxes.tolist(), result.scores, masks.areas(), masks.rles(), strict=True
+        )
+        for phrase, (x0, y0, x1, y1), score, area, rle in regions:
+            self.content["annotations"].append(
                 {
-                    "id": len(dataset["annotations"]) + 1,
-                    **ids,
+                    "id": len(self.content["annotations"]) + 1,
+                    "image_id": image_id,
+                    "category_id": self._category(phrase),
                     "bbox": [round(value, 3) for value in (x0, y0, x1 - x0, y1 - y0)],
-                    "area": int(mask.sum()),
-                    "segmentation": compressed_rle(mask),
+                    "area": int(area),
+                    "segmentation": {**rle, "counts": rle["counts"].decode("ascii")},
                     "iscrowd": 0,
                     "score": round(float(score), 6),
                 }
             )
-    return dataset
+
+    def _category(self, phrase: str) -> int:
+        if phrase not in self._category_ids:
+            self._category_ids[phrase] = len(self._category_ids) + 1
+            self.content["categories"].append({"id": self._category_ids[phrase], "name": phrase})
+        return self._category_ids[phrase]
 
 
-def compressed_rle(mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """(H, W) -> {"size": [H, W], "counts": text}, COCO's compressed run lengths, ready for JSON."""
-    encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+def coco_dataset(results: Sequence[Result]) -> dict[str, Any]:
+    """The content of a `CocoDataset` of results on any number of images, in any number of phrases.
+
+    Args:
+        results: those on the same picture (the same file, or the same pixels in memory) share an image entry.
+    """
+    dataset = CocoDataset()
+    for result, name in zip(results, _file_names(results), strict=True):
+        key = result.path or id(result.image if result.image is not None else result)
+        dataset.add(result, key, file_name=name)
+    return dataset.content
 
 
-def supervision_detections(result: Result) -> supervision.Detections:
+def supervision_detections(result: Result, compact: bool) -> supervision.Detections:
     """One result as `supervision.Detections`; see `Result.to_supervision`."""
     try:
         from supervision import Detections
     except ImportError as error:
         raise MissingDependencyError("to_supervision() needs supervision: pip install supervision") from error
+    names = list(dict.fromkeys(result.phrases))
     return Detections(
         xyxy=result.boxes.copy(),
-        mask=result.masks,
+        mask=_supervision_masks(result.compact_masks) if compact else result.masks,
         confidence=result.scores.copy(),
-        class_id=np.zeros(len(result), dtype=int),
-        data={"class_name": np.full(len(result), result.phrase)},
+        class_id=np.array([names.index(phrase) for phrase in result.phrases], dtype=int),
+        data={"class_name": np.array(result.phrases, dtype=str)},
     )
+
+
+def _supervision_masks(masks: CompactMasks) -> supervision.CompactMask:
+    try:
+        from supervision import CompactMask
+    except ImportError as error:
+        raise MissingDependencyError(
+            "to_supervision(compact=True) needs supervision 0.28 or newer: pip install -U supervision"
+        ) from error
+    nothing = CompactMask.from_dense(np.zeros((0, *masks.size_hw), bool), np.zeros((0, 4)), masks.size_hw)
+    parts = [nothing]
+    for number, mask in enumerate(masks):  # whole only one at a time
+        last_pixel = np.array([masks.window(number)]) - (0, 0, 1, 1)  # where supervision ends a box
+        parts.append(CompactMask.from_dense(mask[None], last_pixel, masks.size_hw))
+    return CompactMask.merge(parts)
 
 
 def _file_names(results: Sequence[Result]) -> list[str]:

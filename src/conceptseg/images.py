@@ -1,4 +1,4 @@
-"""Images in, masks out: open any picture, make the square tensor the model reads, bring masks back.
+"""Images in: open any picture, and make the square tensor that the model reads.
 
 - A *file* is read as a viewer shows it: turned upright by its EXIF orientation.
 - A picture *in memory* (PIL, numpy, torch) is used as it is held, so that boxes and masks fit your pixels.
@@ -136,31 +136,6 @@ def square_pixels(pixels: Pixels, resolution: int) -> Tensor:
     """(H, W, 3) -> (3, resolution, resolution) uint8: the one resize that training and inference share."""
     chw = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, 3, H, W), a view
     return F.interpolate(chw, (resolution, resolution), mode="bilinear", antialias=True)[0]
-
-
-def masks_at_image_size(
-    mask_logits: Tensor, size_hw: tuple[int, int], chunk_bytes: int = 256 * 2**20
-) -> npt.NDArray[np.bool_]:
-    """Bring masks to the size of their image: resize the logits, then ask which are above zero.
-
-    Args:
-        mask_logits: (N, h, w), before the sigmoid, for kept queries only; N may be 0.
-        size_hw: height and width of the image in pixels.
-        chunk_bytes: about how much memory the resized logits may take at a time. One 100-megapixel mask needs
-            400 MB whatever this says.
-
-    Returns:
-        (N, H, W) on the CPU; True = object.
-    """
-    height, width = size_hw
-    count = len(mask_logits)
-    masks = np.zeros((count, height, width), dtype=np.bool_)
-    step = max(1, chunk_bytes // (4 * height * width))
-    for start in range(0, count, step):
-        logits = mask_logits[start : start + step, None].float()
-        resized = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)[:, 0]
-        masks[start : start + step] = (resized > 0).cpu().numpy()
-    return masks
 
 
 def _from_path(given: str | bytes) -> LoadedImage:

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from conceptseg.compact_masks import CompactMasks
 from conceptseg.errors import OptionError
 from conceptseg.prompts import VISUAL
-from conceptseg.result import Result
+from conceptseg.result import Result, check_same_image
 
 Color = tuple[int, int, int]
 
@@ -41,7 +42,7 @@ SMALLEST_LABELLED_SIDE = 96  # on smaller pictures a label would hide what it na
 class Mark:
     """One object to draw."""
 
-    mask: npt.NDArray[np.bool_] | None  # (H, W); None draws the box instead
+    mask: CompactMasks | None  # one; None draws the box instead
     box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
     color: Color
     label: str  # "" for none
@@ -63,13 +64,10 @@ def draw_results(results: Sequence[Result]) -> Image.Image:
     Raises:
         OptionError: no result, results of different images, or results without their image.
     """
-    if not results:
-        raise OptionError("there is no result to draw")
+    check_same_image(results, "draw")
     pixels = results[0].image
     if pixels is None:
         raise OptionError("this result does not hold its image, so it cannot be drawn")
-    if any(result.image is not pixels and not np.array_equal(result.image, pixels) for result in results[1:]):  # type: ignore[arg-type]
-        raise OptionError("these results are of different images; draw each on its own")
 
     colors = [(255, 255, 255)] if len(results) == 1 else [instance_color(k) for k in range(len(results))]
     headlines = [(_headline(result), color) for result, color in zip(results, colors, strict=True)]
@@ -122,11 +120,14 @@ def instance_color(index: int) -> Color:
 def _objects(results: Sequence[Result]) -> list[Mark]:
     drawn = []
     for k, result in enumerate(results):
-        for i, (mask, box, score) in enumerate(zip(result.masks, result.boxes, result.scores, strict=True)):
+        names = list(dict.fromkeys(result.phrases))
+        for i, (phrase, box, score) in enumerate(
+            zip(result.phrases, result.boxes, result.scores, strict=True)
+        ):
+            number = k if len(results) > 1 else names.index(phrase) if len(names) > 1 else i
             x0, y0, x1, y1 = (float(value) for value in box)
-            drawn.append(
-                Mark(mask, (x0, y0, x1, y1), instance_color(i if len(results) == 1 else k), f"{score:.2f}")
-            )
+            mask = result.compact_masks.take([i])
+            drawn.append(Mark(mask, (x0, y0, x1, y1), instance_color(number), f"{score:.2f}"))
     return drawn
 
 
@@ -134,11 +135,13 @@ def _paint(pixels: npt.NDArray[np.uint8], drawn: Sequence[Mark], line: int) -> n
     """Fill and outline every mask; the best scores come last, so that they lie on top."""
     canvas = pixels.copy()
     for item in reversed(drawn):
-        window = None if item.mask is None else _window(item.mask, line)
-        if item.mask is None or window is None:
+        if item.mask is None or not len(item.mask.runs[0]):
             continue
-        rows, columns = window
-        mask, patch = item.mask[rows, columns], canvas[rows, columns]
+        left, top, right, bottom = item.mask.window(0)
+        up, back = min(line, top), min(line, left)  # a margin around the mask, as far as there is room for it
+        patch = canvas[top - up : bottom + line, left - back : right + line]
+        mask = np.zeros(patch.shape[:2], dtype=np.bool_)
+        mask[up : up + bottom - top, back : back + right - left] = item.mask.crop(0)
         color = np.asarray(item.color, dtype=np.float32)
         patch[mask] = (patch[mask] * (1 - FILL_OPACITY) + color * FILL_OPACITY).round().astype(np.uint8)
         edge = mask & ~_eroded(mask, line)
@@ -149,15 +152,6 @@ def _paint(pixels: npt.NDArray[np.uint8], drawn: Sequence[Mark], line: int) -> n
         )  # a dark rim keeps bright outlines readable on bright images
         patch[edge] = item.color
     return canvas
-
-
-def _window(mask: npt.NDArray[np.bool_], margin: int) -> tuple[slice, slice] | None:
-    """Rows and columns that hold the mask and a margin; None when it is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
-    return slice(top, rows[-1] + margin + 1), slice(left, columns[-1] + margin + 1)
 
 
 def _eroded(mask: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:

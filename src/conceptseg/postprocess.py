@@ -15,9 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from conceptseg.compact_masks import Window
 from conceptseg.dedupe import DedupeMode, check_dedupe, keep_distinct
 from conceptseg.errors import CheckpointError, OptionError
-from conceptseg.images import LoadedImage, masks_at_image_size
+from conceptseg.images import LoadedImage
+from conceptseg.mask_resize import masks_at_image_size
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.config import ModelConfig, PresenceCalibration
 from conceptseg.models.detector import DetectorOutput, RawOutput
@@ -141,13 +143,12 @@ def read_result(
     boxes = cxcywh_to_xyxy(output.boxes_cxcywh[-1, :, pair].float().cpu()[kept])  # (kept, 4) in [0, 1]
     check_finite("boxes", boxes)
     boxes_px = (boxes * torch.tensor([width, height, width, height])).numpy()
-    masks = masks_at_image_size(mask_logits, (height, width))
-    if options.mask_margin is not None:
-        cut_masks(masks, boxes_px, options.mask_margin)
+    margin = options.mask_margin
+    windows = None if margin is None else windows_around(boxes_px, margin, (height, width))
     return Result(
         phrase=phrase,
         image_size=(height, width),
-        masks=masks,
+        masks=masks_at_image_size(mask_logits, (height, width), windows),
         boxes=boxes_px,
         scores=scores[kept].numpy(),
         class_scores=class_logits[kept].sigmoid().numpy(),
@@ -160,23 +161,21 @@ def read_result(
     )
 
 
-def cut_masks(masks: npt.NDArray[np.bool_], boxes_xyxy: npt.NDArray[np.float32], margin: float) -> None:
-    """Clear, in place, what lies far outside its box: a small model's masks reach into alike neighbours.
+def windows_around(
+    boxes_xyxy: npt.NDArray[np.float32], margin: float, size_hw: tuple[int, int]
+) -> list[Window]:
+    """Where masks may be: near their boxes, as a small model's masks reach into alike neighbours.
 
-    A pixel stays when its centre is within the box grown by `margin` x its width to the left and right, and
-    by `margin` x its height above and below.
+    A pixel may be one of the mask when its centre is within the box grown by `margin` x its width to the left
+    and right, and by `margin` x its height above and below.
 
     Args:
-        masks: (N, H, W).
         boxes_xyxy: (N, 4) in pixels.
         margin: 0 or more.
+        size_hw: height and width of the image in pixels.
     """
     sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]  # (N, 2)
-    height, width = masks.shape[1:]
-    first = np.ceil(boxes_xyxy[:, :2] - margin * sides - 0.5).clip(0, (width, height)).astype(int)
-    end = (np.floor(boxes_xyxy[:, 2:] + margin * sides - 0.5) + 1).clip(0, (width, height)).astype(int)
-    for mask, (left, top), (right, bottom) in zip(masks, first, end, strict=True):
-        mask[:top] = False
-        mask[bottom:] = False
-        mask[:, :left] = False
-        mask[:, right:] = False
+    first = np.ceil(boxes_xyxy[:, :2] - margin * sides - 0.5).clip(0, size_hw[::-1])
+    end = (np.floor(boxes_xyxy[:, 2:] + margin * sides - 0.5) + 1).clip(0, size_hw[::-1])
+    rows = np.concatenate((first, np.maximum(first, end)), axis=1).astype(int).tolist()
+    return [(left, top, right, bottom) for left, top, right, bottom in rows]

@@ -56,6 +56,18 @@ class BoxPrompt:
         )
 
 
+def join_boxes(prompts: Sequence[BoxPrompt]) -> BoxPrompt | None:
+    """All boxes on one image, those of the same prompt once; None when there are none."""
+    distinct = list({id(prompt): prompt for prompt in prompts}.values())
+    if not distinct:
+        return None
+    return BoxPrompt(
+        np.concatenate([prompt.boxes_xyxy for prompt in distinct]),
+        np.concatenate([prompt.labels for prompt in distinct]),
+        distinct[0].size_hw,
+    )
+
+
 def check_phrases(text: str | Sequence[str]) -> list[str]:
     """One phrase or several -> a list of them, without the white space around.
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from conceptseg.checkpoints.atomic_write import replacing, write_text
-from conceptseg.errors import OptionError
+from conceptseg.compact_masks import CompactMasks
+from conceptseg.errors import InstanceIndexError, OptionError, ShapeError
 
 if TYPE_CHECKING:
     import supervision
@@ -20,16 +22,47 @@ if TYPE_CHECKING:
     from conceptseg.models.detector import RawOutput
     from conceptseg.prompts import BoxPrompt
 
+Choice: TypeAlias = "int | slice | Sequence[int] | Sequence[bool] | npt.NDArray[Any]"
+
 PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WebP"}
+
+
+class _MasksField:
+    """Takes masks whole or compact, keeps them compact, and gives them whole."""
+
+    @overload
+    def __get__(self, result: None, owner: type) -> npt.NDArray[np.bool_]: ...
+
+    @overload
+    def __get__(self, result: Result, owner: type) -> npt.NDArray[np.bool_]: ...
+
+    def __get__(self, result: Result | None, owner: type) -> npt.NDArray[np.bool_]:
+        if result is None:
+            raise AttributeError("masks")  # so that the field has no default
+        return result.compact_masks.whole()
+
+    def __set__(self, result: Result, masks: npt.NDArray[np.bool_] | CompactMasks) -> None:
+        compact = masks if isinstance(masks, CompactMasks) else CompactMasks.from_whole(masks)
+        vars(result)["compact_masks"] = compact
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """All objects of one concept in one image, best score first; numpy arrays, N may be 0."""
+    """All objects of one concept in one image, best score first; numpy arrays, N may be 0.
+
+    It is a sequence of its objects: `result[0]`, `result[:3]`, `result[result.scores > 0.8]` and iteration
+    give `Result`s with some of them.
+
+    Attributes:
+        masks: (N, H, W), True = object. Kept compact, and made whole anew each time it is asked for: of large
+            images take `result[i].masks`, or `compact_masks`.
+        compact_masks: the same masks as they are kept.
+    """
 
     phrase: str  # "visual" when only examples were given
     image_size: tuple[int, int]  # (height, width) in pixels
-    masks: npt.NDArray[np.bool_]  # (N, H, W), True = object
+    masks: _MasksField = _MasksField()
+    _: KW_ONLY
     boxes: npt.NDArray[np.float32]  # (N, 4) x0, y0, x1, y1 in pixels; may reach over the edge of the image
     scores: npt.NDArray[np.float32]  # (N,) in [0, 1], descending
     class_scores: npt.NDArray[np.float32]  # (N,) before presence
@@ -39,13 +72,95 @@ class Result:
     path: Path | None = None  # of the image, when it came from a file
     examples: BoxPrompt | None = field(default=None, repr=False)  # boxes that were drawn on this image
     raw: RawOutput | None = field(default=None, repr=False)  # with return_raw=True: every raw output, B = 1
+    phrases: tuple[str, ...] = ()  # (N,), of each object; they differ only where several results were joined
+
+    if TYPE_CHECKING:
+        compact_masks: CompactMasks = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        if not self.phrases:
+            object.__setattr__(self, "phrases", (self.phrase,) * count)
+        for name in ("compact_masks", "boxes", "class_scores", "phrases"):
+            if len(getattr(self, name)) != count:
+                got = len(getattr(self, name))
+                raise ShapeError(f"a result has {count} scores and {got} {name.removeprefix('compact_')}")
 
     def __len__(self) -> int:
         return len(self.scores)
 
+    def __iter__(self) -> Iterator[Result]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, which: Choice) -> Result:
+        """Some of the objects, as a `Result`.
+
+        Args:
+            which: a number, a slice, numbers, or (N,) bool.
+
+        Raises:
+            InstanceIndexError: there is no such object, or it is none of these.
+        """
+        rows = self._rows(which)
+        return replace(
+            self,
+            masks=self.compact_masks.take(rows),
+            boxes=self.boxes[rows],
+            scores=self.scores[rows],
+            class_scores=self.class_scores[rows],
+            phrases=tuple(self.phrases[row] for row in rows),
+        )
+
+    def _rows(self, which: Choice) -> npt.NDArray[np.int64]:
+        numbers = np.arange(len(self))
+        if isinstance(which, slice):
+            return numbers[which]
+        given = np.asarray(which)
+        given = given.astype(np.int64) if given.shape == (0,) else given
+        if given.ndim > 1 or given.dtype.kind not in "iub" or (given.ndim == 0 and given.dtype.kind == "b"):
+            raise InstanceIndexError(
+                f"{which!r} chooses no objects; give a number, a slice, numbers, or one bool for each"
+            )
+        try:
+            return np.atleast_1d(numbers[given])
+        except IndexError as error:
+            what = f"{given.size} bools do" if given.dtype.kind == "b" else f"{which!r} does"
+            raise InstanceIndexError(f"{what} not fit a result of {len(self)} objects") from error
+
+    @staticmethod
+    def concat(results: Iterable[Result]) -> Result:
+        """Join results on one image, of one phrase or several; best score first.
+
+        Each object keeps its phrase in `phrases`; `phrase` names them all. Presence is that of the result
+        that is surest of its concept; `raw` is left out.
+
+        Raises:
+            OptionError: no result, or results on different images.
+        """
+        from conceptseg.prompts import join_boxes
+
+        parts = list(results)
+        check_same_image(parts, "join")
+        surest = max(parts, key=lambda part: part.presence)
+        joined = Result(
+            phrase=", ".join(dict.fromkeys(part.phrase for part in parts)),
+            image_size=parts[0].image_size,
+            masks=CompactMasks.concat([part.compact_masks for part in parts]),
+            boxes=np.concatenate([part.boxes for part in parts]),
+            scores=np.concatenate([part.scores for part in parts]),
+            class_scores=np.concatenate([part.class_scores for part in parts]),
+            presence=surest.presence,
+            presence_logit=surest.presence_logit,
+            image=next((part.image for part in parts if part.image is not None), None),
+            path=next((part.path for part in parts if part.path is not None), None),
+            examples=join_boxes([part.examples for part in parts if part.examples is not None]),
+            phrases=tuple(phrase for part in parts for phrase in part.phrases),
+        )
+        return joined[np.argsort(-joined.scores, kind="stable")]
+
     def __repr__(self) -> str:
         height, width = self.image_size
-        best = f", best score {self.scores[0]:.2f}" if len(self) else ""
+        best = f", best score {self.scores.max():.2f}" if len(self) else ""
         found = f"{len(self)} in {width} x {height} image{best}"
         return f"Result({self.phrase!r}: {found}, presence {self.presence:.2f})"
 
@@ -55,15 +170,18 @@ class Result:
 
         return coco_dataset([self])
 
-    def to_supervision(self) -> supervision.Detections:
-        """`supervision.Detections` with masks, scores and the phrase as `data["class_name"]`.
+    def to_supervision(self, compact: bool = False) -> supervision.Detections:
+        """`supervision.Detections` with masks, scores and the phrases as `data["class_name"]`.
+
+        Args:
+            compact: masks as `supervision.CompactMask`, which stays small; otherwise (N, H, W) bool.
 
         Raises:
-            MissingDependencyError: the package `supervision` is not installed.
+            MissingDependencyError: the package `supervision` is not installed, or is too old for `compact`.
         """
         from conceptseg.formats import supervision_detections
 
-        return supervision_detections(self)
+        return supervision_detections(self, compact)
 
     def plot(self) -> Image:
         """The image with masks, outlines, scores and the example boxes drawn on it.
@@ -95,3 +213,17 @@ class Result:
         except OSError as error:
             raise OptionError(f"{path} cannot be written: {error.strerror or error}") from error
         return path
+
+
+def check_same_image(results: Sequence[Result], what: str) -> None:
+    """Raises:
+    OptionError: no result, or results on different images.
+    """
+    if not results:
+        raise OptionError(f"there is no result to {what}")
+    first = next((result.image for result in results if result.image is not None), None)
+    for result in results:
+        if result.image_size != results[0].image_size or (
+            result.image is not None and result.image is not first and not np.array_equal(result.image, first)  # type: ignore[arg-type]
+        ):
+            raise OptionError(f"these results are of different images; {what} those of each on their own")

@@ -46,9 +46,11 @@ def test_only_what_lies_in_the_searched_cell_is_counted(benchmark):
     masks = np.zeros((3, 40, 60), bool)
     for mask, (x0, y0, x1, y1) in zip(masks, boxes.astype(int), strict=True):
         mask[y0:y1, x0:x1] = True
+    scores = np.array([0.9, 0.8, 0.7], np.float32)
     found = cs.Result(
-        "visual", (40, 60), masks, boxes, *(np.array([0.9, 0.8, 0.7], np.float32),) * 2, 0.9, 2.0
-    )
+        "visual", (40, 60), masks, boxes=boxes, scores=scores, class_scores=scores, presence=0.9,
+        presence_logit=2.0,
+    )  # fmt: skip
     cut = benchmark.cut_out(found, (30, 0), (20, 30))
     assert cut.boxes.tolist() == [[2, 2, 10, 9]] and cut.masks.shape == (1, 20, 30)
     assert cut.masks.sum() == 8 * 7 and cut.scores.tolist() == [pytest.approx(0.9)]

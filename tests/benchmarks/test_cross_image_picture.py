@@ -48,8 +48,8 @@ def test_the_line_counts_objects_that_were_found(tiles: Path, written: list[str]
     answered = np.stack([there[0].mask, np.zeros((HEIGHT, WIDTH), bool)])
     boxes, scores = np.array([[1, 2, 9, 9], [3, 4, 9, 9]], np.float32), np.array([0.9, 0.8], np.float32)
     result = cs.Result(
-        "visual", (HEIGHT, WIDTH), answered, boxes, scores, scores, 0.9, 2.0,
-        image=images[case.searched].pixels,
+        "visual", (HEIGHT, WIDTH), answered, boxes=boxes, scores=scores, class_scores=scores, presence=0.9,
+        presence_logit=2.0, image=images[case.searched].pixels,
     )  # fmt: skip
     asked: list[list[float]] = []
 

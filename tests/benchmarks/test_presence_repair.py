@@ -36,7 +36,17 @@ class Scripted:
         masks = np.array([box_mask(box) for box in boxes], bool).reshape(-1, SIDE, SIDE)
         pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
         given = np.array(boxes, np.float32).reshape(-1, 4)
-        return Result(phrase, (SIDE, SIDE), masks, given, scores, scores, 0.5, 0.0, pixels)
+        return Result(
+            phrase,
+            (SIDE, SIDE),
+            masks,
+            boxes=given,
+            scores=scores,
+            class_scores=scores,
+            presence=0.5,
+            presence_logit=0.0,
+            image=pixels,
+        )
 
 
 @pytest.fixture

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from conceptseg.checkpoints.atomic_write import replacing, write_text
-from conceptseg.formats import coco_dataset
+from conceptseg.formats import CocoDataset
 from conceptseg.plots import draw_results
 from conceptseg.result import Result
 
@@ -23,11 +22,11 @@ class ResultsFolder:
         """The folder is made with the first file in it."""
         self.folder = folder
         self.path = folder / "results.json"
-        self._dataset: dict[str, Any] = {"images": [], "categories": [], "annotations": [], "presence": []}
+        self._dataset = CocoDataset()
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self._dataset["images"])
+        return len(self._dataset.content["images"])
 
     def add(self, results: Sequence[Result], file_name: str, overlay: str) -> Path:
         """Draw the results of one image, and keep them for `save`.
@@ -42,27 +41,9 @@ class ResultsFolder:
         """
         with replacing(self.folder / overlay) as draft:
             draw_results(results).save(draft, format="PNG")
-        part = coco_dataset(results)
-        image_id = len(self) + 1
-        for image in part["images"]:
-            self._dataset["images"].append(
-                {**image, "id": image_id, "file_name": file_name, "overlay": overlay}
-            )
-        categories = {category["id"]: self._category(category["name"]) for category in part["categories"]}
-        for kind in ("annotations", "presence"):
-            for entry in part[kind]:
-                ids = {"image_id": image_id, "category_id": categories[entry["category_id"]]}
-                if kind == "annotations":
-                    ids["id"] = len(self._dataset[kind]) + 1
-                self._dataset[kind].append({**entry, **ids})
+        for result in results:
+            self._dataset.add(result, file_name, file_name=file_name, overlay=overlay)
         return self.folder / overlay
 
     def save(self) -> None:
-        write_text(self.path, json.dumps(self._dataset))
-
-    def _category(self, name: str) -> int:
-        for category in self._dataset["categories"]:
-            if category["name"] == name:
-                return int(category["id"])
-        self._dataset["categories"].append({"id": len(self._dataset["categories"]) + 1, "name": name})
-        return len(self._dataset["categories"])
+        write_text(self.path, json.dumps(self._dataset.content))

@@ -24,7 +24,7 @@ from conceptseg.errors import DataError, OptionError
 from conceptseg.evaluation.asking import LEAST_SCORE, Answer, Asker, PromptKind
 from conceptseg.evaluation.cgf1 import ConceptPair
 from conceptseg.evaluation.mistakes import Mistake, WorstMistakes
-from conceptseg.evaluation.regions import RegionKind, Rle, encode_masks
+from conceptseg.evaluation.regions import RegionKind, Rle
 from conceptseg.evaluation.tally import REGION_KINDS, Curves, Tally
 from conceptseg.postprocess import PresenceMode
 from conceptseg.prompts import check_phrases, check_thresholds
@@ -180,7 +180,7 @@ def _as_pair(answer: Answer, with_masks: bool) -> ConceptPair:
     boxes = [it.box_xyxy for it in answer.objects]
     return ConceptPair(
         scores=result.scores,
-        predicted_masks=encode_masks(result.masks) if with_masks else None,
+        predicted_masks=result.compact_masks.rles() if with_masks else None,
         target_masks=[_target_mask(it, height, width) for it in answer.objects] if with_masks else None,
         predicted_boxes=result.boxes,
         target_boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from conceptseg.compact_masks import CompactMasks
 from conceptseg.evaluation.average_precision import Matches
 from conceptseg.evaluation.cgf1 import ConceptPair
 from conceptseg.evaluation.regions import Rle
@@ -143,14 +144,14 @@ def _mark(region: Region, color: Color, size_hw: tuple[int, int], scale: float) 
     return Mark(mask, (x0, y0, x1, y1), color, label)
 
 
-def _small_mask(rle: Rle, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+def _small_mask(rle: Rle, size_hw: tuple[int, int]) -> CompactMasks:
     """One mask at the size of the picture, by the nearest pixel."""
     full: NDArray[np.uint8] = coco_mask.decode(rle)
     rows, columns = (
         ((np.arange(small) + 0.5) * side / small).astype(np.int64)
         for small, side in zip(size_hw, full.shape, strict=True)
     )
-    return full[rows][:, columns].astype(np.bool_)
+    return CompactMasks.from_whole(full[rows][:, columns][None])
 
 
 def _target(pair: ConceptPair, index: int) -> Region:

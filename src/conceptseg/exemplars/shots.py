@@ -155,7 +155,7 @@ def _pair(found: Result, scene: Scene, members: Sequence[int]) -> ConceptPair:
     masks = [scene.objects[i].mask for i in members]
     return ConceptPair(
         scores=found.scores,
-        predicted_masks=found.masks,
+        predicted_masks=found.compact_masks.rles(),
         target_masks=np.stack(masks) if masks else np.zeros((0, *scene.image.shape[:2]), bool),
     )
 

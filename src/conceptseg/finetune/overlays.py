@@ -6,6 +6,7 @@ RUN/overlays/1.png ... one image each, a row per phrase
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conceptseg.checkpoints.atomic_write import replacing
+from conceptseg.compact_masks import CompactMasks
 from conceptseg.data.concept_data import ConceptDataset, ConceptImage
 from conceptseg.images import Pixels, load_image
 from conceptseg.plots import Color, Mark, draw_marks, instance_color
@@ -37,7 +39,7 @@ class Regions:
 
     phrase: str
     boxes_xyxy: Sequence[Sequence[float]]  # pixels
-    masks: Sequence[NDArray[np.bool_]] | None  # (H, W) each; None: boxes are drawn
+    masks: Sequence[NDArray[np.bool_]] | CompactMasks | None  # (H, W) each; None: boxes are drawn
     color: Color
 
 
@@ -86,7 +88,7 @@ def _annotated(image: ConceptImage, phrase: str, with_masks: bool, color: Color)
 
 
 def _found(result: Result, with_masks: bool, color: Color) -> Regions:
-    return Regions(result.phrase, result.boxes.tolist(), list(result.masks) if with_masks else None, color)
+    return Regions(result.phrase, result.boxes.tolist(), result.compact_masks if with_masks else None, color)
 
 
 def _row(pixels: Pixels, panels: Sequence[Sequence[Regions]]) -> Image.Image:
@@ -108,11 +110,12 @@ def _row(pixels: Pixels, panels: Sequence[Sequence[Regions]]) -> Image.Image:
 def _marks(regions: Regions, scale: float, height: int, strip: int, alone: bool) -> list[Mark]:
     """In the phrase's colour, or, where it is alone, in one per object: then neighbours can be told apart."""
     marks = []
-    for number, box in enumerate(regions.boxes_xyxy):
+    masks = itertools.repeat(None) if regions.masks is None else iter(regions.masks)
+    for number, (box, whole) in enumerate(zip(regions.boxes_xyxy, masks, strict=False)):
         x0, y0, x1, y1 = (float(value) * scale for value in box)
         mask = None
-        if regions.masks is not None:
-            mask = np.pad(_resized(regions.masks[number], height), ((strip, 0), (0, 0)))
+        if whole is not None:
+            mask = CompactMasks.from_whole(np.pad(_resized(whole, height), ((strip, 0), (0, 0)))[None])
         color = instance_color(number) if alone else regions.color
         marks.append(Mark(mask, (x0, y0 + strip, x1, y1 + strip), color, ""))
     return marks
