@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import supervision
     from PIL.Image import Image
 
+    from conceptseg.labelling_formats import LabelStudioRegion
     from conceptseg.models.detector import RawOutput
     from conceptseg.prompts import BoxPrompt
 
@@ -182,6 +183,63 @@ class Result:
         from conceptseg.formats import supervision_detections
 
         return supervision_detections(self, compact)
+
+    def to_yolo(
+        self, classes: Sequence[str] | None = None, *, boxes: bool = False, tolerance: float = 1.0
+    ) -> str:
+        """The lines of a YOLO label file: class number, then a polygon, in fractions of the image.
+
+        The format has one polygon per object, so the parts of a mask hang together by lines without width;
+        objects with an empty mask are left out.
+
+        Args:
+            classes: the `names` of data.yaml, in order; None: the phrases of this result, as they appear.
+            boxes: centre and size of each box instead of polygons, for detection.
+            tolerance: how far in pixels a polygon may lie off the mask's outline; 0 follows every pixel.
+
+        Raises:
+            OptionError: a phrase is none of the classes, or the tolerance is below 0.
+        """
+        from conceptseg.labelling_formats import yolo_lines
+
+        return yolo_lines(self, classes, boxes, tolerance)
+
+    def to_labelme(self, image_path: str | Path | None = None, *, tolerance: float = 1.0) -> dict[str, Any]:
+        """The content of a LabelMe file: polygons named by their phrase; parts of a mask share a `group_id`.
+
+        Args:
+            image_path: as seen from where the file will lie; None: the name of the image's own file.
+            tolerance: as for `to_yolo`.
+        """
+        from conceptseg.labelling_formats import labelme_content
+
+        return labelme_content(self, image_path, tolerance)
+
+    def to_label_studio(
+        self,
+        image: str | None = None,
+        *,
+        regions: LabelStudioRegion = "polygons",
+        from_name: str = "label",
+        to_name: str = "image",
+        tolerance: float = 1.0,
+    ) -> dict[str, Any]:
+        """A Label Studio task with these objects as its prediction.
+
+        Args:
+            image: where Label Studio finds the image; None: the name of the image's own file.
+            regions: "polygons", "brush" (every pixel, for BrushLabels) or "boxes", as its labelling interface
+                says.
+            from_name: name of its labels tag.
+            to_name: name of its image tag; the task's data calls the image so too.
+            tolerance: as for `to_yolo`.
+
+        Raises:
+            OptionError: an option has an impossible value.
+        """
+        from conceptseg.labelling_formats import label_studio_task
+
+        return label_studio_task(self, image, regions, from_name, to_name, tolerance)
 
     def plot(self) -> Image:
         """The image with masks, outlines, scores and the example boxes drawn on it.
