@@ -7,22 +7,7 @@ import torch
 
 from conceptseg.errors import CheckpointError
 from conceptseg.models.boxes import cxcywh_to_xyxy
-from conceptseg.models.config import PresenceCalibration
-from conceptseg.postprocess import detection_scores, presence_probability, windows_around
-
-
-def test_scores_worked_by_hand():
-    class_logits = torch.tensor([[0.0], [np.log(3)]])  # 1/2 and 3/4
-    presence_logits = torch.tensor([-np.log(3)])  # 1/4
-    calibration = PresenceCalibration(scale=-1.0, offset=0.0)  # turns 1/4 into 3/4
-    for mode, expected in (
-        ("multiply", [1 / 8, 3 / 16]),
-        ("ignore", [1 / 2, 3 / 4]),
-        ("calibrated", [3 / 8, 9 / 16]),
-    ):
-        scores = detection_scores(class_logits, presence_logits, mode, calibration)
-        np.testing.assert_allclose(scores[:, 0], expected, atol=1e-6)
-    assert float(presence_probability(presence_logits, "ignore", calibration)) == pytest.approx(1 / 4)
+from conceptseg.postprocess import windows_around
 
 
 def test_postprocessing_equals_that_of_transformers_but_for_the_order_of_sigmoid_and_resize(

@@ -24,7 +24,8 @@ from conceptseg.errors import ImageError, OptionError, PromptError
 from conceptseg.images import ImageInput, load_image
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens
-from conceptseg.postprocess import check_finite, detection_scores
+from conceptseg.postprocess import check_finite
+from conceptseg.presence_reading import PresenceReading
 from conceptseg.prompts import VISUAL, check_phrases, check_thresholds
 from conceptseg.segmenter import Segmenter
 
@@ -195,16 +196,9 @@ class Sam3Processor:
             image_index = torch.zeros(1, dtype=torch.long, device=self.device)
             words = PromptTokens(backbone["language_features"], backbone["language_mask"])
             output = network.answer(features, words, state["geometric_prompt"], image_index)
-            class_logits, presence_logit = (
-                output.class_logits[-1, :, 0].float(),
-                output.presence_logits[-1, 0].float(),
-            )
-            given = (
-                self.model.config
-            )  # officially class x presence, which a repaired model may read otherwise
-            scores = detection_scores(
-                class_logits, presence_logit, given.presence_mode, given.presence_calibration
-            )  # (N,)
+            # Officially class x presence, which a repaired model may read otherwise.
+            reading = PresenceReading.of(self.model.config)
+            scores = reading.scores(output.class_logits[-1, :, 0], output.presence_logits[-1, 0])  # (N,)
             kept = scores > self.confidence_threshold
             boxes = cxcywh_to_xyxy(output.boxes_cxcywh[-1, kept, 0].float())
             logits = output.masks(0, kept.nonzero()[:, 0])[:, None].float()  # (kept, 1, h, w)

@@ -8,7 +8,6 @@ calibrated, and a model's config can ask for repeats to be dropped and for masks
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,21 +20,18 @@ from conceptseg.errors import CheckpointError, OptionError
 from conceptseg.images import LoadedImage
 from conceptseg.mask_resize import masks_at_image_size
 from conceptseg.models.boxes import cxcywh_to_xyxy
-from conceptseg.models.config import ModelConfig, PresenceCalibration
+from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import DetectorOutput, RawOutput
+from conceptseg.presence_reading import PresenceMode, PresenceReading
 from conceptseg.prompts import BoxPrompt
 from conceptseg.result import Result
-
-PresenceMode: TypeAlias = Literal["multiply", "ignore", "calibrated"]
-PRESENCE_MODES = ("multiply", "ignore", "calibrated")
 
 
 @dataclass(frozen=True)
 class ReadingOptions:
     """How raw outputs are read; made by `check_reading_options`."""
 
-    presence_mode: str
-    calibration: PresenceCalibration
+    presence: PresenceReading
     dedupe: str = "none"
     max_instances: int | None = None
     return_raw: bool = False
@@ -54,9 +50,7 @@ def check_reading_options(
     Raises:
         OptionError: an unknown choice, or a maximum below 1.
     """
-    mode = config.presence_mode if presence is None else presence
-    if mode not in PRESENCE_MODES:
-        raise OptionError(f"unknown presence {mode!r}; choose {', '.join(map(repr, PRESENCE_MODES))}")
+    reading = PresenceReading.of(config, presence)
     check_dedupe(dedupe)
     if max_instances is not None and (
         isinstance(max_instances, bool) or not isinstance(max_instances, int) or max_instances < 1
@@ -65,16 +59,7 @@ def check_reading_options(
             f"max_instances must be None or a whole number of at least 1; got {max_instances!r}"
         )
     distinct = config.dedupe if dedupe is None else dedupe
-    return ReadingOptions(
-        mode, config.presence_calibration, distinct, max_instances, bool(return_raw), config.mask_margin
-    )
-
-
-def presence_probability(presence_logits: Tensor, mode: str, calibration: PresenceCalibration) -> Tensor:
-    """Logits -> probability that the concept is there; calibrated only in the mode of that name."""
-    if mode == "calibrated":
-        return torch.sigmoid(calibration.scale * presence_logits + calibration.offset)
-    return torch.sigmoid(presence_logits)
+    return ReadingOptions(reading, distinct, max_instances, bool(return_raw), config.mask_margin)
 
 
 def check_finite(what: str, values: Tensor) -> None:
@@ -88,25 +73,6 @@ def check_finite(what: str, values: Tensor) -> None:
             f"the {what} of this model are not finite numbers: its weights are damaged, or too large for the "
             "number type it runs in; load it again, or with dtype='float32'"
         )
-
-
-def detection_scores(
-    class_logits: Tensor, presence_logits: Tensor, mode: str, calibration: PresenceCalibration
-) -> Tensor:
-    """Score of every query.
-
-    Args:
-        class_logits: (N, B), before presence.
-        presence_logits: (B,).
-        mode: "multiply", "ignore" or "calibrated".
-
-    Returns:
-        (N, B) in [0, 1], float32.
-    """
-    class_scores = class_logits.float().sigmoid()
-    if mode == "ignore":
-        return class_scores
-    return class_scores * presence_probability(presence_logits.float(), mode, calibration)
 
 
 def read_result(
@@ -129,7 +95,7 @@ def read_result(
     presence_logit = output.presence_logits[-1, pair].float().cpu()  # ()
     check_finite("class logits", class_logits)
     check_finite("presence logits", presence_logit)
-    scores = detection_scores(class_logits, presence_logit, options.presence_mode, options.calibration)
+    scores = options.presence.scores(class_logits, presence_logit)
 
     order = torch.argsort(scores, descending=True, stable=True)
     kept = order[scores[order] > threshold]  # query numbers, best first
@@ -152,7 +118,7 @@ def read_result(
         boxes=boxes_px,
         scores=scores[kept].numpy(),
         class_scores=class_logits[kept].sigmoid().numpy(),
-        presence=float(presence_probability(presence_logit, options.presence_mode, options.calibration)),
+        presence=float(options.presence.probability(presence_logit)),
         presence_logit=float(presence_logit),
         image=image.pixels,
         path=image.path,

@@ -27,13 +27,8 @@ from conceptseg.models.cpu.swap import fast_on_cpu
 from conceptseg.models.detector import Detector, ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 from conceptseg.models.text.tokenizer import Tokenizer
-from conceptseg.postprocess import (
-    PresenceMode,
-    ReadingOptions,
-    check_finite,
-    check_reading_options,
-    read_result,
-)
+from conceptseg.postprocess import ReadingOptions, check_finite, check_reading_options, read_result
+from conceptseg.presence_reading import PresenceMode
 from conceptseg.prompts import (
     VISUAL,
     BoxesInput,

@@ -91,7 +91,7 @@ class Scripted:
             scores=scores,
             class_scores=scores,
             presence=presence,
-            presence_logit=0.0,
+            presence_logit=100 * presence,  # no sigmoid gives it back
         )
         self._results.add(result)
         return result

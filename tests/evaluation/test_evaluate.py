@@ -163,6 +163,12 @@ def test_a_phrase_that_is_not_annotated_in_full_counts_for_presence_alone(
     )  # 0.95, 0.9, 0.2 against 0.1, 0.6: one couple wrong
 
 
+def test_raw_presence_logits_are_kept_beside_presence(cats_and_dogs: list[ConceptImage]) -> None:
+    result = run(cats_and_dogs)
+    assert result.presence_logits.tolist() == pytest.approx((100 * result.presence_scores).tolist())
+    assert len(set(result.presence_scores)) > 1
+
+
 def test_an_image_of_which_nothing_is_known_is_not_opened(tmp_path: Path) -> None:
     unknown = ConceptImage(tmp_path / "missing.png", WIDTH, HEIGHT, {})
     result = run([unknown])

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import conceptseg as cs
-from conceptseg.checkpoints.folder import load_model_folder
+from conceptseg.checkpoints.folder import load_model_folder, save_model_folder
 from conceptseg.data.scenes.writer import make_scenes
 from conceptseg.distil.run import DistilJob
 from conceptseg.errors import ConfigError, DataError
 from conceptseg.exemplars.align_recipe import AlignRecipe, load_align_recipe
 from conceptseg.exemplars.align_run import AlignJob, train_recipe
+from conceptseg.exemplars.align_validation import AlignValidation
 from conceptseg.exemplars.pool import EncodedBatch, PoolBatches, PoolConfig, draw_pool, encode_pool
 from conceptseg.finetune.recipe import FinetuneRecipe
 from conceptseg.finetune.run import _task
@@ -55,6 +56,18 @@ def test_both_losses_are_logged_apart_and_weighed_by_the_phase(align_recipe, tmp
     assert rates[1] > 3 * rates[0] and rates[4] > rates[3] / 2  # 0.1, then 0.5, then 1.0 of the schedule
     (look,) = [line for line in lines if line["kind"] == "validation"]
     assert 0 <= look["box_f1"] <= 1
+
+
+def test_a_repaired_model_is_validated_with_presence_as_its_config_reads_it(
+    align_recipe, tiny_segmenter, tmp_path
+) -> None:
+    config = dataclasses.replace(tiny_segmenter.config, presence_mode="ignore")
+    save_model_folder(tmp_path / "model", tiny_segmenter.detector, tiny_segmenter.tokenizer, config)
+    recipe = load_align_recipe(align_recipe(model=str(tmp_path / "model")))
+    job = AlignJob(recipe, RunFolder(tmp_path / "run"))
+    job.prepare()
+    validate = job.build(0, 1).validate
+    assert isinstance(validate, AlignValidation) and validate.reading.mode == "ignore"
 
 
 def test_kept_features_train_as_pictures_do(align_recipe, tmp_path) -> None:

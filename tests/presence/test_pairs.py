@@ -9,6 +9,7 @@ import torch
 
 from conceptseg.models.config import PresenceCalibration
 from conceptseg.presence.pairs import PairAnswer, presence_figures, read_answer
+from conceptseg.presence_reading import PresenceMode, PresenceReading
 
 OBJECTS = [[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]]
 # One query on each object, a second one on the first object, one beside everything.
@@ -17,14 +18,13 @@ CLASS_LOGITS = torch.tensor([3.0, 0.5, 2.0, 1.0])  # 0.95, 0.62, 0.88, 0.73
 
 
 def answer(
-    presence_logit: float, present: bool = True, mode: str = "multiply", **changes: object
+    presence_logit: float, present: bool = True, mode: PresenceMode = "multiply", **changes: object
 ) -> PairAnswer:
     options = {
         "present": present,
         "exhaustive": True,
         "threshold": 0.5,
-        "mode": mode,
-        "calibration": PresenceCalibration(scale=2.0, offset=20.0),
+        "reading": PresenceReading(mode, PresenceCalibration(scale=2.0, offset=20.0)),
         **changes,
     }
     objects = OBJECTS if present else []

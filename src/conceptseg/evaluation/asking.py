@@ -17,7 +17,7 @@ import numpy as np
 from conceptseg.data.concept_data import ConceptImage, ConceptObject
 from conceptseg.errors import DataError, OptionError
 from conceptseg.exemplar import Exemplar
-from conceptseg.postprocess import PresenceMode
+from conceptseg.presence_reading import PresenceMode
 from conceptseg.result import Result
 from conceptseg.segmenter import EncodedImage, Segmenter
 

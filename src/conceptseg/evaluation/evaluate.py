@@ -26,7 +26,7 @@ from conceptseg.evaluation.cgf1 import ConceptPair
 from conceptseg.evaluation.mistakes import Mistake, WorstMistakes
 from conceptseg.evaluation.regions import RegionKind, Rle
 from conceptseg.evaluation.tally import REGION_KINDS, Curves, Tally
-from conceptseg.postprocess import PresenceMode
+from conceptseg.presence_reading import PresenceMode
 from conceptseg.prompts import check_phrases, check_thresholds
 from conceptseg.segmenter import Segmenter
 
@@ -42,7 +42,7 @@ class EvaluationResult:
             nothing can be said, as for the masks of data that has boxes only.
         setup: what was evaluated, and how.
         curves: precision and recall, for the figures.
-        presence_scores: one per pair.
+        presence_scores: one per pair; `presence_logits` are what they were read from.
         presence_labels: whether the concept is there.
         misses: the pairs with the most missed objects.
         false_positives: the pairs with the surest false positives.
@@ -52,6 +52,7 @@ class EvaluationResult:
     setup: dict[str, Any]
     curves: dict[RegionKind, Curves]
     presence_scores: NDArray[np.float64]
+    presence_logits: NDArray[np.float64]
     presence_labels: NDArray[np.bool_]
     misses: list[Mistake]
     false_positives: list[Mistake]
@@ -143,14 +144,14 @@ def evaluate(
         image = dataset[index]
         for answer in asker.answers(image):
             pair = _as_pair(answer, with_masks=dataset.has_masks)
-            matches = tally.add(answer.phrase, pair, answer.result.presence)
+            matches = tally.add(answer.phrase, pair, answer.result.presence, answer.result.presence_logit)
             if matches is not None and worst:
                 mistakes.add(image.path, answer.phrase, pair, matches)
         if progress is not None:
             progress(index + 1, count)
     metrics = tally.metrics()
     metrics["counts"] = {"images": count, **metrics["counts"], "skipped_pairs": asker.skipped}
-    scores, labels = tally.presence()
+    scores, logits, labels = tally.presence()
     return EvaluationResult(
         metrics=metrics,
         setup={
@@ -168,6 +169,7 @@ def evaluate(
         },
         curves=tally.curves(),
         presence_scores=scores,
+        presence_logits=logits,
         presence_labels=labels,
         misses=mistakes.misses,
         false_positives=mistakes.false_positives,

@@ -51,6 +51,7 @@ class PhraseTally:
     threshold: float
     kinds: Sequence[RegionKind]
     presence: list[float] = field(default_factory=list)
+    presence_logits: list[float] = field(default_factory=list)
     present: list[bool] = field(default_factory=list)
     concept: dict[RegionKind, ConceptEvaluator] = field(init=False)
     precision: dict[RegionKind, PrecisionCounter] = field(init=False)
@@ -75,8 +76,8 @@ class Tally:
         self.threshold = threshold
         self.phrases: dict[str, PhraseTally] = {}
 
-    def add(self, phrase: str, pair: ConceptPair, presence: float) -> Matches | None:
-        """Count one pair.
+    def add(self, phrase: str, pair: ConceptPair, presence: float, presence_logit: float) -> Matches | None:
+        """Count one pair; `presence_logit` is raw, before any calibration.
 
         A pair of which not every object is annotated counts for presence alone.
 
@@ -88,6 +89,7 @@ class Tally:
         tally = self.phrases[phrase]
         crowd = np.zeros(_targets(pair), bool) if pair.ignored is None else pair.ignored
         tally.presence.append(presence)
+        tally.presence_logits.append(presence_logit)
         tally.present.append(bool(len(crowd)))  # a crowd is there, too
         if not pair.exhaustive:
             tally.incomplete += 1
@@ -119,12 +121,13 @@ class Tally:
             kind: _curves([tally.precision[kind] for tally in self.phrases.values()]) for kind in self.kinds
         }
 
-    def presence(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Presence of all pairs, and whether the concept is there."""
+    def presence(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Presence of all pairs, its raw logits, and whether the concept is there."""
         tallies = self.phrases.values()
-        scores = [score for tally in tallies for score in tally.presence]
-        return np.array(scores, dtype=float), np.array(
-            [yes for tally in tallies for yes in tally.present], bool
+        return (
+            np.array([score for tally in tallies for score in tally.presence], dtype=float),
+            np.array([logit for tally in tallies for logit in tally.presence_logits], dtype=float),
+            np.array([yes for tally in tallies for yes in tally.present], dtype=bool),
         )
 
     def _of_phrase(self, phrase: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.build import build_detector
 from conceptseg.models.config import AnyExemplarConfig, ModelConfig
 from conceptseg.models.detector import Detector
+from conceptseg.presence_reading import PresenceReading
 from conceptseg.train.exemplar_alignment import AlignTask, ExemplarAlignment
 from conceptseg.train.job import Work, run_job
 from conceptseg.train.run_folder import RunFolder
@@ -85,7 +86,8 @@ class AlignJob:
         scenes, levels = kept.scenes, kept.levels
         pool = recipe.pool.of_model(config)
         data = PoolBatches(pool, scenes, tokenizer, recipe.seed, recipe.steps, levels, process)
-        validate = AlignValidation(recipe, pool, tokenizer) if recipe.validation_batches else None
+        reading = PresenceReading.of(config)
+        validate = AlignValidation(recipe, pool, tokenizer, reading) if recipe.validation_batches else None
         return Work(align_task(recipe, detector, config), data, tokenizer, config, validate)
 
     def finish(self, task: Task, work: Work) -> ModelConfig:

@@ -12,6 +12,7 @@ from conceptseg.exemplars.align_recipe import AlignRecipe
 from conceptseg.exemplars.pool import PoolBatches, PoolConfig, draw_pool
 from conceptseg.exemplars.quick_f1 import box_f1
 from conceptseg.models.text.tokenizer import Tokenizer
+from conceptseg.presence_reading import PresenceReading
 from conceptseg.train.exemplar_alignment import AlignTask
 from conceptseg.train.task import Task
 from conceptseg.train.validation import Validation
@@ -20,10 +21,13 @@ from conceptseg.train.validation import Validation
 class AlignValidation:
     """Losses on held-out pictures, and the F1 of the boxes that are found there at a score of 0.5."""
 
-    def __init__(self, recipe: AlignRecipe, pool: PoolConfig, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, recipe: AlignRecipe, pool: PoolConfig, tokenizer: Tokenizer, reading: PresenceReading
+    ) -> None:
         self.recipe = recipe
         self.pool = pool  # with all sizes
         self.tokenizer = tokenizer
+        self.reading = reading  # of the model that is aligned
         self._batches: list[Batch] | None = None
 
     def __call__(self, task: Task, step: int) -> Validation:
@@ -41,7 +45,7 @@ class AlignValidation:
                 losses, output = task.answer(task.encode_images(batch), batch, objects)
             for name, value in losses.items():
                 values[f"loss/{name}"] = values.get(f"loss/{name}", 0.0) + float(value) / len(self._batches)
-            counts += box_f1(output, batch.targets)
+            counts += box_f1(output, batch.targets, self.reading)
         values["loss/total"] = sum(
             weights[name.removeprefix("loss/")] * value for name, value in values.items()
         )

@@ -8,17 +8,19 @@ import torch
 from conceptseg.losses.boxes import box_overlap
 from conceptseg.losses.targets import Targets
 from conceptseg.models.detector import DetectorOutput
+from conceptseg.presence_reading import PresenceReading
 
 THRESHOLD = 0.5  # of the score, and of the overlap
 
 
 @torch.no_grad()
-def box_f1(output: DetectorOutput, targets: Targets) -> np.ndarray:
+def box_f1(output: DetectorOutput, targets: Targets, reading: PresenceReading) -> np.ndarray:
     """Counts over a batch of pairs: (found, predicted, wanted); F1 = 2 found / (predicted + wanted).
 
-    Scores are those of use, presence included. Each wanted box is found once, by the best that overlaps it.
+    Scores are those of use: presence enters them as `reading` says. Each wanted box is found once, by the
+    best that overlaps it.
     """
-    scores = (output.class_logits[-1].float().sigmoid() * output.presence_logits[-1].float().sigmoid()).t()
+    scores = reading.scores(output.class_logits[-1], output.presence_logits[-1]).t()  # (B, N)
     boxes = output.boxes_cxcywh[-1].float().transpose(0, 1)  # (B, N, 4)
     found = predicted = wanted = 0
     for score, own, target, valid in zip(scores, boxes, targets.boxes_cxcywh, targets.valid, strict=True):

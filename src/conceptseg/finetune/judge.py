@@ -7,8 +7,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from conceptseg.data.concept_data import ConceptDataset, open_dataset
 from conceptseg.data.scenes import make_scenes
 from conceptseg.errors import DataError
@@ -19,7 +17,6 @@ from conceptseg.models.config import ModelConfig, PresenceCalibration
 from conceptseg.segmenter import Segmenter
 
 SCENE_SEED = 20_000  # far from those of a training run
-LEAST_SHARE = 1e-7  # presence from here on is told from 0 and 1
 
 
 @dataclass(frozen=True)
@@ -37,16 +34,15 @@ def calibrated(segmenter: Segmenter, judge: ConceptDataset) -> tuple[Segmenter, 
     """Fit presence on held-out pairs, and keep the fit where it does no harm.
 
     Args:
-        segmenter: whose config says "multiply" and has no calibration.
+        segmenter: with presence as it was trained, which its config does not calibrate.
         judge: held-out images, with phrases that are there and absent.
 
     Returns:
         The segmenter with the better config, and what it reaches.
     """
     plain = evaluate(segmenter, judge, worst=0)
-    presence = np.clip(plain.presence_scores, LEAST_SHARE, 1 - LEAST_SHARE)
     try:
-        fitted = fit_to_labels(np.log(presence / (1 - presence)).tolist(), plain.presence_labels.tolist())
+        fitted = fit_to_labels(plain.presence_logits.tolist(), plain.presence_labels.tolist())
     except DataError:  # too few pairs, or all of one kind: nothing can be fitted
         return segmenter, plain
     config = dataclasses.replace(segmenter.config, presence_calibration=fitted, presence_mode="calibrated")

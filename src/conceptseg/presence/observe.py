@@ -19,6 +19,7 @@ from conceptseg.models.detector import DetectorOutput, DetectorTrace, ImageFeatu
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens
 from conceptseg.presence.drift import Drift
 from conceptseg.presence.pairs import PairAnswer, read_answer
+from conceptseg.presence_reading import PresenceReading
 from conceptseg.segmenter import PAIRS_AT_ONCE, Segmenter
 
 EXAMPLES_PER_IMAGE = 8  # boxes whose exemplar tokens are compared
@@ -143,8 +144,7 @@ def _answers(
             present=phrase in image.phrases,
             exhaustive=phrase not in image.incomplete_phrases,
             threshold=threshold,
-            mode=model.config.presence_mode,
-            calibration=model.config.presence_calibration,
+            reading=PresenceReading.of(model.config),
         )
         for pair, phrase in enumerate(phrases)
     ]

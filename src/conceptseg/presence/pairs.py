@@ -18,7 +18,7 @@ from torch import Tensor
 from conceptseg.evaluation.average_precision import match_detections
 from conceptseg.evaluation.presence import expected_calibration_error, presence_auroc
 from conceptseg.evaluation.regions import region_iou
-from conceptseg.models.config import PresenceCalibration
+from conceptseg.presence_reading import PresenceReading
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PairAnswer:
     phrase: str
     present: bool
     presence_logit: float  # raw, before any calibration
-    presence: float  # as the model's config reads it; 1 where it ignores presence
+    presence: float  # that the concept is there, as the model's config reads it
     best_class_logit: float
     objects: int  # annotated ones, 0 where not all of them are
     found_by_class: int  # objects with a query of their own whose class score passes the threshold
@@ -89,8 +89,7 @@ def read_answer(
     present: bool,
     exhaustive: bool,
     threshold: float,
-    mode: str,
-    calibration: PresenceCalibration,
+    reading: PresenceReading,
 ) -> PairAnswer:
     """Count what one pair's queries found.
 
@@ -103,15 +102,10 @@ def read_answer(
         present: the phrase names something in the image.
         exhaustive: every object of the phrase is annotated.
         threshold: scores above it count.
-        mode: "multiply", "ignore" or "calibrated".
-        calibration: of the model.
+        reading: of presence, the model's.
     """
-    raw = _sigmoid(presence_logit)
-    presence = {
-        "multiply": raw,
-        "ignore": 1.0,
-        "calibrated": _sigmoid(calibration.scale * presence_logit + calibration.offset),
-    }[mode]
+    raw = torch.tensor(presence_logit, dtype=torch.float64)
+    factor = float(reading.factor(raw))
     scores = class_logits.double().sigmoid().numpy()
     chosen = np.flatnonzero(scores > threshold)
     found_by_class = found = 0
@@ -120,18 +114,18 @@ def read_answer(
         iou = region_iou(boxes_xyxy[torch.from_numpy(chosen)].double().numpy(), targets, "boxes")
         matches = match_detections(scores[chosen], iou, np.zeros(len(targets), bool))
         right = scores[chosen][matches.order[matches.found[0] >= 0]]  # row 0 is IoU 0.5
-        found_by_class, found = len(right), int((right * presence > threshold).sum())
+        found_by_class, found = len(right), int((right * factor > threshold).sum())
     return PairAnswer(
         phrase=phrase,
         present=present,
         presence_logit=presence_logit,
-        presence=presence,
+        presence=float(reading.probability(raw)),
         best_class_logit=float(class_logits.max()),
         objects=len(objects_xyxy) if exhaustive else 0,
         found_by_class=found_by_class,
         found=found,
         detections_by_class=len(chosen),
-        detections=int((scores * presence > threshold).sum()),
+        detections=int((scores * factor > threshold).sum()),
     )
 
 
@@ -139,9 +133,6 @@ def presence_figures(answers: Sequence[PairAnswer]) -> PresenceFigures:
     """Sum up all pairs."""
     present = np.array([answer.present for answer in answers], dtype=bool)
     logits = _column(answers, "presence_logit")
-    presence = _column(answers, "presence")
-    if len(presence) and (presence == 1).all():  # ignored: what it would say is still worth knowing
-        presence = np.array([_sigmoid(value) for value in logits])
     objects, by_class, found = (
         float(_column(answers, name).sum()) for name in ("objects", "found_by_class", "found")
     )
@@ -157,7 +148,7 @@ def presence_figures(answers: Sequence[PairAnswer]) -> PresenceFigures:
         absent_std=_std(logits[absent]),
         auroc=presence_auroc(logits, present),
         class_auroc=presence_auroc(_column(answers, "best_class_logit"), present),
-        ece=expected_calibration_error(presence, present),
+        ece=expected_calibration_error(_column(answers, "presence"), present),
         found_by_class=by_class / objects if objects else math.nan,
         found=found / objects if objects else math.nan,
         lost_to_presence=1 - found / by_class if by_class else math.nan,
@@ -178,7 +169,3 @@ def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float:
 
 def _std(values: NDArray[np.float64]) -> float:
     return float(values.std()) if len(values) else math.nan
-
-
-def _sigmoid(logit: float) -> float:
-    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))

@@ -39,13 +39,13 @@ from conceptseg.hub import find_model
 from conceptseg.loading import load
 from conceptseg.models.config import ModelConfig, PresenceCalibration
 from conceptseg.models.cpu.rounding import is_rounded
-from conceptseg.postprocess import presence_probability
 from conceptseg.presence.finetuning import PresenceJob, PresenceRecipe
 from conceptseg.presence.judging import Judgement, judge, judgement_table
 from conceptseg.presence.labelled import FitAndJudge, fitting_data, is_scenes
 from conceptseg.presence.observe import observe
 from conceptseg.presence.stopwatch import stopwatch
 from conceptseg.presence.unlabelled import Agreement, agreement, agreement_table, unlabelled_data
+from conceptseg.presence_reading import PresenceReading
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.job import run_job
 from conceptseg.train.recipe_file import read_recipe
@@ -302,8 +302,7 @@ def _calibrate(case: RepairCase) -> dict[str, float]:
     else:
         theirs = torch.tensor([answer.presence_logit for answer in seen.teacher])
         # As the teacher itself reads its logits; one that ignores presence is matched in its raw presence.
-        given = learns_from.config
-        presence = presence_probability(theirs, given.presence_mode, given.presence_calibration).tolist()
+        presence = PresenceReading.of(learns_from.config).probability(theirs).tolist()
         calibration = fit_to_teacher(logits, presence, options.offset_only, options.matching)
         labels = 0
     config = dataclasses.replace(

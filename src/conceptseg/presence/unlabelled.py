@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from conceptseg.data.concept_data import ConceptDataset, dataset_name
 from conceptseg.data.concept_image import ConceptImage
@@ -22,7 +24,9 @@ from conceptseg.distil.images import read_phrases
 from conceptseg.errors import DataError
 from conceptseg.presence.labelled import FitAndJudge
 from conceptseg.presence.observe import observe
+from conceptseg.presence.pairs import PairAnswer
 from conceptseg.presence.report import markdown_table
+from conceptseg.presence_reading import PresenceReading
 from conceptseg.segmenter import Segmenter
 
 PHRASES_PER_IMAGE = 8  # drawn from the list, others for every image
@@ -107,12 +111,18 @@ def unlabelled_data(
 def agreement(model: Segmenter, teacher: Segmenter, images: ConceptDataset) -> Agreement:
     """Ask both the same."""
     seen = observe(model, images, teacher, count=len(images), compare=False)
-    ours, theirs = (np.array([it.presence for it in answers]) for answers in (seen.student, seen.teacher))
+    ours, theirs = _presence(model, seen.student), _presence(teacher, seen.teacher)
     return Agreement(
         passing=float((ours > 0.5).mean()),
         same_answer=float(((ours > 0.5) == (theirs > 0.5)).mean()),
         difference=float(np.abs(ours - theirs).mean()),
     )
+
+
+def _presence(model: Segmenter, answers: Sequence[PairAnswer]) -> NDArray[np.float32]:
+    """What it does to the scores of each pair; one that ignores presence lets all pass."""
+    logits = torch.tensor([answer.presence_logit for answer in answers])
+    return np.asarray(PresenceReading.of(model.config).factor(logits))
 
 
 AGREEMENT_HEADINGS = ["", "pairs that pass", "the teacher's answer", "mean difference of presence"]
