@@ -5,26 +5,16 @@ Works on the model's own small masks, before they are brought to the image's siz
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 import torch
 from torch import Tensor
 
-from conceptseg.errors import OptionError
-
-DedupeMode: TypeAlias = Literal["none", "nms", "containment"]
-DEDUPE_MODES = ("none", "nms", "containment")
+from conceptseg.choices import DedupeMode
 
 SAME_OBJECT_IOU = 0.5
 CONTAINED_SHARE = 0.8
 
 
-def check_dedupe(mode: str | None) -> None:
-    if mode is not None and mode not in DEDUPE_MODES:
-        raise OptionError(f"unknown dedupe {mode!r}; choose {', '.join(map(repr, DEDUPE_MODES))}")
-
-
-def keep_distinct(mask_logits: Tensor, mode: str) -> Tensor:
+def keep_distinct(mask_logits: Tensor, mode: DedupeMode) -> Tensor:
     """Which detections to keep, going from the best score down.
 
     Args:

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from conceptseg.choices import LabelStudioRegion, check_choice
 from conceptseg.errors import OptionError
 from conceptseg.polygons import joined, mask_polygons
 from conceptseg.result import Result
-
-LabelStudioRegion: TypeAlias = Literal["polygons", "brush", "boxes"]
 
 LABELME_VERSION = "5.5.0"  # whose fields these are
 BRUSH_SIZES = (3, 4, 8, 16)  # bits of a run's length, one of four
@@ -86,9 +85,7 @@ def label_studio_task(
 ) -> dict[str, Any]:
     """See `Result.to_label_studio`."""
     _check_tolerance(tolerance)
-    if regions not in get_args(LabelStudioRegion):
-        known = ", ".join(map(repr, get_args(LabelStudioRegion)))
-        raise OptionError(f"unknown regions {regions!r}; choose {known}")
+    check_choice("regions", regions, LabelStudioRegion)
     kind = {"polygons": "polygonlabels", "brush": "brushlabels", "boxes": "rectanglelabels"}[regions]
     height, width = result.image_size
     found = []

@@ -7,7 +7,6 @@ calibrated, and a model's config can ask for repeats to be dropped and for masks
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,51 +14,15 @@ import torch
 from torch import Tensor
 
 from conceptseg.compact_masks import Window
-from conceptseg.dedupe import DedupeMode, check_dedupe, keep_distinct
-from conceptseg.errors import CheckpointError, OptionError
+from conceptseg.dedupe import keep_distinct
+from conceptseg.errors import CheckpointError
 from conceptseg.images import LoadedImage
 from conceptseg.mask_resize import masks_at_image_size
 from conceptseg.models.boxes import cxcywh_to_xyxy
-from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import DetectorOutput, RawOutput
-from conceptseg.presence_reading import PresenceMode, PresenceReading
 from conceptseg.prompts import BoxPrompt
 from conceptseg.result import Result
-
-
-@dataclass(frozen=True)
-class ReadingOptions:
-    """How raw outputs are read; made by `check_reading_options`."""
-
-    presence: PresenceReading
-    dedupe: str = "none"
-    max_instances: int | None = None
-    return_raw: bool = False
-    mask_margin: float | None = None
-
-
-def check_reading_options(
-    config: ModelConfig,
-    presence: PresenceMode | None = None,
-    dedupe: DedupeMode | None = None,
-    max_instances: int | None = None,
-    return_raw: bool = False,
-) -> ReadingOptions:
-    """Check what a caller of `segment` asked for; what is None is as the model's config says.
-
-    Raises:
-        OptionError: an unknown choice, or a maximum below 1.
-    """
-    reading = PresenceReading.of(config, presence)
-    check_dedupe(dedupe)
-    if max_instances is not None and (
-        isinstance(max_instances, bool) or not isinstance(max_instances, int) or max_instances < 1
-    ):
-        raise OptionError(
-            f"max_instances must be None or a whole number of at least 1; got {max_instances!r}"
-        )
-    distinct = config.dedupe if dedupe is None else dedupe
-    return ReadingOptions(reading, distinct, max_instances, bool(return_raw), config.mask_margin)
+from conceptseg.segment_options import ReadingOptions
 
 
 def check_finite(what: str, values: Tensor) -> None:

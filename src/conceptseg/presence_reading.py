@@ -7,15 +7,12 @@ class score; a model whose presence went wrong can have it calibrated, or ignore
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
-from conceptseg.errors import OptionError
+from conceptseg.choices import PresenceMode, check_choice
 from conceptseg.models.config import ModelConfig, PresenceCalibration
-
-PresenceMode: TypeAlias = Literal["multiply", "ignore", "calibrated"]
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,7 @@ class PresenceReading:
             OptionError: an unknown mode.
         """
         mode = config.presence_mode if mode is None else mode
-        if mode not in get_args(PresenceMode):
-            known = ", ".join(map(repr, get_args(PresenceMode)))
-            raise OptionError(f"unknown presence {mode!r}; choose {known}")
+        check_choice("presence", mode, PresenceMode)
         return cls(mode, config.presence_calibration)
 
     def probability(self, presence_logits: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import supervision
     from PIL.Image import Image
 
-    from conceptseg.labelling_formats import LabelStudioRegion
+    from conceptseg.choices import LabelStudioRegion
     from conceptseg.models.detector import RawOutput
     from conceptseg.prompts import BoxPrompt
 

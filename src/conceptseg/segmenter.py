@@ -10,13 +10,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, cast, overload
+from typing import TYPE_CHECKING, cast, overload
 
 import torch
 from torch import Tensor
 
 from conceptseg.checkpoints.fingerprint import model_fingerprint
-from conceptseg.dedupe import DedupeMode
+from conceptseg.choices import OnError, check_choice
 from conceptseg.device import choose_device, choose_dtype, choose_resolution
 from conceptseg.errors import ConceptSegError, ImageError, OptionError, PromptError
 from conceptseg.exemplar import Exemplar
@@ -27,8 +27,7 @@ from conceptseg.models.cpu.swap import fast_on_cpu
 from conceptseg.models.detector import Detector, ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 from conceptseg.models.text.tokenizer import Tokenizer
-from conceptseg.postprocess import ReadingOptions, check_finite, check_reading_options, read_result
-from conceptseg.presence_reading import PresenceMode
+from conceptseg.postprocess import check_finite, read_result
 from conceptseg.prompts import (
     VISUAL,
     BoxesInput,
@@ -36,10 +35,13 @@ from conceptseg.prompts import (
     LabelsInput,
     check_boxes,
     check_phrases,
-    check_thresholds,
 )
 from conceptseg.result import Result
 from conceptseg.runtime.onnx_detector import OnnxDetector
+from conceptseg.segment_options import ReadingOptions, SegmentOptions, check_options, names_options
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 PAIRS_AT_ONCE = (
     16  # (image, prompt) pairs in one batch; more phrases run in turns, so that memory stays bounded
@@ -66,7 +68,6 @@ class _Question:
 
     phrases: list[str]
     several: bool  # the caller gave a list of phrases and gets a list back
-    thresholds: list[float]  # one per phrase
     exemplar: Exemplar | None
     reading: ReadingOptions
 
@@ -146,12 +147,7 @@ class Segmenter:
         boxes: BoxesInput | None = None,
         labels: LabelsInput | None = None,
         exemplar: Exemplar | None = None,
-        *,
-        threshold: float | Sequence[float] = 0.5,
-        presence: PresenceMode | None = None,
-        dedupe: DedupeMode | None = None,
-        max_instances: int | None = None,
-        return_raw: bool = False,
+        **options: Unpack[SegmentOptions],
     ) -> Result: ...
 
     @overload
@@ -162,14 +158,10 @@ class Segmenter:
         boxes: BoxesInput | None = None,
         labels: LabelsInput | None = None,
         exemplar: Exemplar | None = None,
-        *,
-        threshold: float | Sequence[float] = 0.5,
-        presence: PresenceMode | None = None,
-        dedupe: DedupeMode | None = None,
-        max_instances: int | None = None,
-        return_raw: bool = False,
+        **options: Unpack[SegmentOptions],
     ) -> list[Result]: ...
 
+    @names_options
     def segment(
         self,
         image: ImageInput | EncodedImage,
@@ -177,12 +169,7 @@ class Segmenter:
         boxes: BoxesInput | None = None,
         labels: LabelsInput | None = None,
         exemplar: Exemplar | None = None,
-        *,
-        threshold: float | Sequence[float] = 0.5,
-        presence: PresenceMode | None = None,
-        dedupe: DedupeMode | None = None,
-        max_instances: int | None = None,
-        return_raw: bool = False,
+        **options: Unpack[SegmentOptions],
     ) -> Result | list[Result]:
         """Find every object in one image that the prompt means.
 
@@ -210,9 +197,7 @@ class Segmenter:
             OptionError: an option has an impossible value.
             CheckpointError: the network answers with what is no number; its weights are damaged.
         """
-        question = self._question(
-            text, boxes, exemplar, threshold, presence, dedupe, max_instances, return_raw
-        )
+        question = self._question(text, boxes, exemplar, options)
         loaded = image.image if isinstance(image, EncodedImage) else load_image(image)
         examples = check_boxes(boxes, labels, loaded.size_hw)
         encoded = self.encode(image if isinstance(image, EncodedImage) else loaded)
@@ -221,6 +206,7 @@ class Segmenter:
             (results,) = self._answer([loaded], encoded.features, [examples], question, words)
         return results if question.several else results[0]
 
+    @names_options
     def segment_many(
         self,
         images: Iterable[ImageInput],
@@ -230,12 +216,8 @@ class Segmenter:
         exemplar: Exemplar | None = None,
         *,
         batch_size: int = 8,
-        threshold: float | Sequence[float] = 0.5,
-        presence: PresenceMode | None = None,
-        dedupe: DedupeMode | None = None,
-        max_instances: int | None = None,
-        return_raw: bool = False,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
+        **options: Unpack[SegmentOptions],
     ) -> Iterator[Result | list[Result] | None]:
         """Ask the same of many images; they go through the vision encoder in batches and are read as they are
         needed.
@@ -264,11 +246,8 @@ class Segmenter:
             )
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise OptionError(f"batch_size must be a whole number of at least 1; got {batch_size!r}")
-        if on_error not in ("raise", "skip"):
-            raise OptionError(f"unknown on_error {on_error!r}; choose 'raise' or 'skip'")
-        question = self._question(
-            text, boxes, exemplar, threshold, presence, dedupe, max_instances, return_raw
-        )
+        check_choice("on_error", on_error, OnError)
+        question = self._question(text, boxes, exemplar, options)
         return self._answer_many(images, boxes, labels, question, batch_size, on_error == "skip")
 
     def encode(self, image: ImageInput | LoadedImage | EncodedImage) -> EncodedImage:
@@ -337,11 +316,7 @@ class Segmenter:
         text: str | list[str] | tuple[str, ...] | None,
         boxes: BoxesInput | None,
         exemplar: Exemplar | None,
-        threshold: float | Sequence[float],
-        presence: PresenceMode | None,
-        dedupe: DedupeMode | None,
-        max_instances: int | None,
-        return_raw: bool,
+        options: SegmentOptions,
     ) -> _Question:
         """Check all that can be checked without an image."""
         if exemplar is not None:
@@ -357,9 +332,8 @@ class Segmenter:
         return _Question(
             phrases=phrases,
             several=text is not None and not isinstance(text, str),
-            thresholds=check_thresholds(threshold, len(phrases)),
             exemplar=exemplar,
-            reading=check_reading_options(self.config, presence, dedupe, max_instances, return_raw),
+            reading=check_options(self.config, len(phrases), options),
         )
 
     def _answer_many(
@@ -427,7 +401,7 @@ class Segmenter:
                     pair,
                     phrase=question.phrases[k],
                     image=images[i],
-                    threshold=question.thresholds[k],
+                    threshold=question.reading.thresholds[k],
                     options=question.reading,
                     examples=examples[i],
                 )

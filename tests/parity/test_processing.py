@@ -22,8 +22,9 @@ from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import RawOutput
 from conceptseg.models.mask_head import MaskHead
-from conceptseg.postprocess import check_reading_options, read_result
+from conceptseg.postprocess import read_result
 from conceptseg.result import Result
+from conceptseg.segment_options import check_options
 
 processing = pytest.importorskip("transformers.models.sam3.image_processing_sam3")
 
@@ -93,7 +94,7 @@ def raw() -> RawOutput:
 
 def read_ours(raw: RawOutput, pair: int, threshold: float = THRESHOLD) -> Result:
     image = LoadedImage(np.zeros((*SIZES_HW[pair], 3), np.uint8), "image")
-    options = check_reading_options(ModelConfig())
+    options = check_options(ModelConfig(), 1, {})
     with torch.no_grad():
         return read_result(raw, pair, phrase="x", image=image, threshold=threshold, options=options)
 

@@ -21,7 +21,8 @@ from conceptseg.loading import load
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.detector import Detector, DetectorOutput
 from conceptseg.models.prompts import join_prompts
-from conceptseg.postprocess import check_reading_options, read_result
+from conceptseg.postprocess import read_result
+from conceptseg.segment_options import check_options
 from conceptseg.segmenter import Segmenter
 
 STAGES = ("preprocess", "vision", "text", "exemplar", "fusion", "decoder", "masks", "postprocess")
@@ -58,7 +59,7 @@ class Ours:
         network = segmenter.network
         settings = segmenter.config.preprocessing
         index = torch.zeros(1, dtype=torch.long, device=self.device)
-        options = check_reading_options(segmenter.config)
+        options = check_options(segmenter.config, 1, {})
         parts = (
             {"fusion": network.fusion_encoder, "decoder": network.decoder}
             if isinstance(network, Detector)

@@ -24,6 +24,7 @@ from conceptseg.benchmark.programs import Arrays, Ours, Program, Transformers
 from conceptseg.checkpoints.config_file import is_onnx_folder
 from conceptseg.checkpoints.convert import convert
 from conceptseg.checkpoints.loaders import open_checkpoint
+from conceptseg.choices import OtherProgram, check_choice
 from conceptseg.errors import OptionError
 from conceptseg.hub import find_model
 from conceptseg.models.detector import Detector
@@ -66,7 +67,7 @@ def benchmark(
     model: str | Path,
     image: str | Path,
     *,
-    against: str | None = None,
+    against: OtherProgram | None = None,
     text: Sequence[str] = ("coin",),
     phrases: Sequence[int] = (1, 8),
     repeats: int = 5,
@@ -93,8 +94,8 @@ def benchmark(
         OptionError: an impossible choice.
         CheckpointError: `transformers` has no such architecture.
     """
-    if against not in (None, Transformers.name):
-        raise OptionError(f"unknown against {against!r}; choose 'transformers'")
+    if against is not None:
+        check_choice("against", against, OtherProgram)
     if repeats < 1 or not phrases or min(phrases) < 1 or not text:
         raise OptionError("repeats and phrases must be at least 1, and there must be a text to ask")
     image = Path(image)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -37,7 +37,8 @@ from conceptseg.checkpoints.text_context import (
     with_rows,
     without_spare_positions,
 )
-from conceptseg.errors import CheckpointError, ConfigError, OptionError
+from conceptseg.choices import WeightFormat, check_choice
+from conceptseg.errors import CheckpointError, ConfigError
 from conceptseg.models.config import (
     DetectorConfig,
     MobileClipTextConfig,
@@ -47,7 +48,6 @@ from conceptseg.models.config import (
 )
 from conceptseg.models.text.tokenizer import Tokenizer
 
-Format = Literal["own", "hf", "official"]
 OFFICIAL_FILE = "model.pt"
 POSITIONS = "text_encoder.position_embedding"
 POOLED_WIDTH = 512  # of a whole phrase, in CLIP
@@ -64,7 +64,7 @@ class Conversion:
     lost: list[str] = field(default_factory=list)  # our names of what the layout has no place for
 
 
-def convert(checkpoint: Checkpoint, folder: Path, to: Format = "own") -> Conversion:
+def convert(checkpoint: Checkpoint, folder: Path, to: WeightFormat = "own") -> Conversion:
     """Write a checkpoint in another layout.
 
     Args:
@@ -76,8 +76,7 @@ def convert(checkpoint: Checkpoint, folder: Path, to: Format = "own") -> Convers
         CheckpointError: the other layout has no place for this network; or there is no tokenizer.
         OptionError: an unknown layout.
     """
-    if to not in get_args(Format):
-        raise OptionError(f"unknown format {to!r}; choose {', '.join(get_args(Format))}")
+    check_choice("format", to, WeightFormat)
     if to != "own":
         check_target(checkpoint.config, to)
     tokenizer = checkpoint.tokenizer()  # before gigabytes are read: it may be missing
@@ -102,7 +101,7 @@ def convert(checkpoint: Checkpoint, folder: Path, to: Format = "own") -> Convers
     return Conversion([*done.files, folder / "tokenizer.json"], lost)
 
 
-def check_target(config: ModelConfig, to: Format) -> None:
+def check_target(config: ModelConfig, to: WeightFormat) -> None:
     """Stop unless the other layout can say all that there is to say about a network.
 
     Raises:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from conceptseg.checkpoints.config_file import CONFIG, ONNX_FORMAT, read_config, write_config
+from conceptseg.choices import Quantize
 from conceptseg.errors import CheckpointError, ConfigError
 from conceptseg.models.config import ModelConfig, PreprocessingConfig, config_from_dict
 
@@ -25,7 +26,7 @@ class OnnxInfo:
     resolution: int  # pixels per side; other sizes need another export
     opset: int
     fingerprint: str  # of the model that was exported: its exemplars can be read, and it reads theirs
-    quantize: Literal["none", "int8"] = "none"
+    quantize: Quantize = "none"
     checked: dict[str, Any] = field(default_factory=dict)  # graph -> output -> largest difference from torch
 
     def __post_init__(self) -> None:

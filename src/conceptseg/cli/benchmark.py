@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from conceptseg.choices import OtherProgram
 from conceptseg.cli.console import print_json, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples
 from conceptseg.cli.output_folder import check_output_folder
-
-
-class Against(str, Enum):
-    """Other programs that run the same weights."""
-
-    transformers = "transformers"
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +27,7 @@ def benchmark(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where benchmark.json and benchmark.md go.")],
     model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
     against: Annotated[
-        Against | None, typer.Option(help="Measure the same weights in this program, turn by turn.")
+        OtherProgram | None, typer.Option(help="Measure the same weights in this program, turn by turn.")
     ] = None,
     image: Annotated[
         Path | None, typer.Option(metavar="IMAGE", help="If not given, the photograph of coins.")
@@ -67,7 +61,7 @@ def benchmark(
         result = measure(
             model,
             Path(str(files("conceptseg") / "assets" / "coins.png")) if image is None else image,
-            against=against.value if against else None,
+            against=against,
             text=text or ["coin"],
             phrases=phrases or (1, 8),
             repeats=repeats,
@@ -76,7 +70,7 @@ def benchmark(
             their_dtype=their_dtype,
             progress=advance,
         )
-    command = f"conceptseg benchmark --model {model}" + (f" --against {against.value}" if against else "")
+    command = f"conceptseg benchmark --model {model}" + (f" --against {against}" if against else "")
     path = save_report(result, out, f"{command} --repeats {repeats} --dtype {dtype} --out DIR")
     if as_json:
         print_json(result.to_dict())

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from conceptseg.choices import WeightFormat
 from conceptseg.cli.console import print_json, print_note, print_table, print_written
 from conceptseg.cli.help import examples
 from conceptseg.cli.model_options import GeometryFrom, TextContext
 from conceptseg.cli.output_folder import check_output_folder
-
-
-class Format(str, Enum):
-    """Layouts that can be written."""
-
-    own = "own"
-    hf = "hf"
-    official = "official"
 
 
 def register(app: typer.Typer) -> None:
@@ -39,11 +31,11 @@ def convert(
     ],
     to: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the files go; made when missing.")],
     format: Annotated[
-        Format,
+        WeightFormat,
         typer.Option(
             help="own: a model folder; hf: for transformers; official: a .pt for the original code."
         ),
-    ] = Format.own,
+    ] = "own",
     geometry_from: GeometryFrom = None,
     text_context: TextContext = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -66,11 +58,9 @@ def convert(
         raise OptionError(f"--to {to} is where the source lies; give another folder")
     others = None if geometry_from is None else find_model(geometry_from)
     checkpoint = open_checkpoint(path, others, text_context)
-    done = convert_checkpoint(checkpoint, to, format.value)
+    done = convert_checkpoint(checkpoint, to, format)
     if done.lost:
-        print_note(
-            f"note: left out, because the {format.value} layout has no place for it: {', '.join(done.lost)}"
-        )
+        print_note(f"note: left out, because the {format} layout has no place for it: {', '.join(done.lost)}")
     files = {file.name: file.stat().st_size for file in done.files}
     if as_json:
         print_json({"weights": checkpoint.report.to_dict(), "files": files, "left_out": done.lost})

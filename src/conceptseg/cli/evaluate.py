@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from conceptseg.choices import PresenceMode, PromptKind
 from conceptseg.cli.console import print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples
 from conceptseg.cli.output_folder import check_output_folder
-from conceptseg.cli.segment import Presence
 
 if TYPE_CHECKING:
     from conceptseg.evaluation.evaluate import EvaluationResult
-
-
-class Prompts(str, Enum):
-    """How phrases are asked."""
-
-    text = "text"
-    boxes = "boxes"
-    both = "both"
 
 
 def register(app: typer.Typer) -> None:
@@ -51,11 +42,11 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="The annotations, if not where the format says.")
     ] = None,
     prompts: Annotated[
-        Prompts, typer.Option(help="Ask by phrase, by one example box per phrase, or by both together.")
-    ] = Prompts.text,
+        PromptKind, typer.Option(help="Ask by phrase, by one example box per phrase, or by both together.")
+    ] = "text",
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Scores from here on count.")] = 0.5,
     presence: Annotated[
-        Presence | None,
+        PresenceMode | None,
         typer.Option(help="How presence enters the scores; if not given, as the model's config says."),
     ] = None,
     absent: Annotated[
@@ -87,9 +78,9 @@ def evaluate(
         result = evaluate_model(
             segmenter,
             dataset,
-            prompts.value,
+            prompts,
             threshold=threshold,
-            presence=presence.value if presence else None,
+            presence=presence,
             limit=limit,
             absent=absent or (),
             seed=seed,

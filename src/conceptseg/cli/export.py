@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from conceptseg.choices import Quantize
 from conceptseg.cli.console import print_json, print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples
 from conceptseg.cli.output_folder import check_output_folder
-
-
-class Quantize(str, Enum):
-    """Number types of the weights."""
-
-    none = "none"
-    int8 = "int8"
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +41,7 @@ def onnx(
     model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
     quantize: Annotated[
         Quantize, typer.Option(help="int8: weights in 8 bits, matrix products in whole numbers.")
-    ] = Quantize.none,
+    ] = "none",
     check: Annotated[
         bool,
         typer.Option(
@@ -75,14 +68,14 @@ def onnx(
     segmenter = load(model, device="cpu", dtype="float32")
     with progress_bar("exporting") as advance:
         exported = export_onnx(
-            segmenter, out, resolution=resolution, quantize=quantize.value, check=check, progress=advance
+            segmenter, out, resolution=resolution, quantize=quantize, check=check, progress=advance
         )
     if not check:
         print_note("note: the graphs were not compared with torch")
     if as_json:
-        print_json({"files": exported.files, "quantize": quantize.value, "differences": exported.differences})
+        print_json({"files": exported.files, "quantize": quantize, "differences": exported.differences})
     else:
-        kind = "largest difference" if quantize is Quantize.none else "relative difference"
+        kind = "largest difference" if quantize == "none" else "relative difference"
         print_table(
             ["file", "bytes", kind],
             [

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from conceptseg.choices import TrainedPart
 from conceptseg.cli.console import print_table, print_written
 from conceptseg.cli.help import examples
 from conceptseg.cli.interrupted import Interrupted
-
-
-class Part(str, Enum):
-    """What is trained."""
-
-    presence = "presence"
-    exemplar = "exemplar"
-    heads = "heads"
-    all = "all"
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +37,7 @@ def finetune(
         float | None, typer.Option(help="Passes through the data; 25, in 300 to 800 steps, if not given.")
     ] = None,
     only: Annotated[
-        Part | None,
+        TrainedPart | None,
         typer.Option(help="Parts to train; all of a small network, the heads of a large one if not given."),
     ] = None,
     lora: Annotated[
@@ -77,7 +68,7 @@ def finetune(
             model,
             out,
             epochs=epochs,
-            only=only.value if only else None,
+            only=only,
             resolution=resolution,
             overrides=[*_low_rank(lora), *(overrides or [])],
             resume=resume,

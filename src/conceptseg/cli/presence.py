@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from conceptseg.choices import Matching, RepairLabels, RepairMethod
 from conceptseg.cli.console import print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples, show_help
 from conceptseg.cli.interrupted import Interrupted
@@ -119,33 +119,9 @@ def diagnose(
     print_written(f"wrote {out / 'diagnosis.json'} and {report}", as_json=as_json)
 
 
-class Method(str, Enum):
-    """The four repairs; the last one in either spelling."""
-
-    ignore = "ignore"
-    calibrate = "calibrate"
-    finetune = "finetune"
-    distil = "distil"
-    distill = "distill"
-
-
-class Labels(str, Enum):
-    """Whether labels may be looked at when fitting."""
-
-    all = "all"
-    none = "none"
-
-
-class Matching(str, Enum):
-    """How a calibration without labels matches the teacher."""
-
-    ranks = "ranks"
-    pairs = "pairs"
-
-
 def repair(
     model: Annotated[str, typer.Option(metavar="S", help="The model to repair; it stays as it is.")],
-    method: Annotated[Method, typer.Option(help="See `presence diagnose` for which one fits.")],
+    method: Annotated[RepairMethod, typer.Option(help="See `presence diagnose` for which one fits.")],
     data: Annotated[str, typer.Option(metavar="DATA", help=DATA_HELP)],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The repaired model, and repair.md.")],
     overrides: Annotated[
@@ -157,13 +133,13 @@ def repair(
     teacher: Annotated[
         str | None, typer.Option(metavar="T", help="For distil, and for calibrate without labels.")
     ] = None,
-    labels: Annotated[Labels, typer.Option(help="none: do not look at labels when fitting.")] = Labels.all,
+    labels: Annotated[RepairLabels, typer.Option(help="none: do not look at labels when fitting.")] = "all",
     offset_only: Annotated[
         bool, typer.Option("--offset-only", help="Calibrate: keep the scale at 1.")
     ] = False,
     matching: Annotated[
         Matching, typer.Option(help="Calibrate without labels: match ranks, or pair by pair.")
-    ] = Matching.ranks,
+    ] = "ranks",
     phrases: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A phrase per line, to calibrate on a folder without labels."),
@@ -191,9 +167,9 @@ def repair(
 
     options = RepairOptions(
         teacher=teacher,
-        labels=labels.value,
+        labels=labels,
         offset_only=offset_only,
-        matching=matching.value,
+        matching=matching,
         phrases=None if phrases is None else str(phrases),
         fit_images=fit_images,
         judge_images=judge_images,
@@ -205,7 +181,7 @@ def repair(
         dtype=dtype,
     )
     try:
-        found = repair_model(model, method.value, data, out, options, print_note)
+        found = repair_model(model, method, data, out, options, print_note)
     except KeyboardInterrupt as stop:
         raise Interrupted(str(stop) or "interrupted; go on with --resume") from stop
     if as_json:

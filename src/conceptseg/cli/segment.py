@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from conceptseg.choices import DedupeMode, PresenceMode
 from conceptseg.cli.box_options import parse_box
 from conceptseg.cli.concepts import parse_concepts, pool_concepts
 from conceptseg.cli.console import print_json, print_note, print_table, print_written, progress_bar
@@ -22,22 +22,6 @@ if TYPE_CHECKING:
     from conceptseg.cli.results_folder import ResultsFolder
     from conceptseg.result import Result
     from conceptseg.segmenter import Segmenter
-
-
-class Presence(str, Enum):
-    """How presence enters the scores."""
-
-    multiply = "multiply"
-    ignore = "ignore"
-    calibrated = "calibrated"
-
-
-class Dedupe(str, Enum):
-    """Which repeated masks are dropped."""
-
-    none = "none"
-    nms = "nms"
-    containment = "containment"
 
 
 def register(app: typer.Typer) -> None:
@@ -83,11 +67,11 @@ def segment(
     model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Keep scores above this.")] = 0.5,
     presence: Annotated[
-        Presence | None,
+        PresenceMode | None,
         typer.Option(help="How presence enters the scores; if not given, as the model's config says."),
     ] = None,
     dedupe: Annotated[
-        Dedupe | None,
+        DedupeMode | None,
         typer.Option(
             help="Drop masks that overlap a better one by more than half (nms) or lie inside a better one "
             "(containment); if not given, as the model's config says."
@@ -146,8 +130,8 @@ def segment(
         text=text or None,
         **examples,
         threshold=threshold,
-        presence=presence.value if presence else None,
-        dedupe=dedupe.value if dedupe else None,
+        presence=presence,
+        dedupe=dedupe,
     )
     if explain:
         _explain_all(segmenter, rows, examples)

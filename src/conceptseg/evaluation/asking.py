@@ -10,18 +10,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from conceptseg.choices import PresenceMode, PromptKind, check_choice
 from conceptseg.data.concept_data import ConceptImage, ConceptObject
-from conceptseg.errors import DataError, OptionError
+from conceptseg.errors import DataError
 from conceptseg.exemplar import Exemplar
-from conceptseg.presence_reading import PresenceMode
 from conceptseg.result import Result
 from conceptseg.segmenter import EncodedImage, Segmenter
-
-PromptKind: TypeAlias = Literal["text", "boxes", "both"]
 
 # Lower scores are not looked at. Average precision counts from here; a mask of every query of every absent
 # phrase would cost most of the time and change nothing that can be seen.
@@ -75,8 +72,7 @@ class Asker:
         Raises:
             OptionError: unknown prompts.
         """
-        if prompts not in get_args(PromptKind):
-            raise OptionError(f'unknown prompts "{prompts}"; choose text, boxes or both')
+        check_choice("prompts", prompts, PromptKind)
         self.segmenter = segmenter
         self.prompts = prompts
         self.skipped = 0

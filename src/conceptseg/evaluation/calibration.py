@@ -14,18 +14,17 @@ Both fits are one logistic regression with soft targets, which is convex; they d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from conceptseg.choices import Matching
 from conceptseg.errors import DataError
 from conceptseg.evaluation.presence import presence_auroc
 from conceptseg.models.config import PresenceCalibration
 
-Matching = Literal["ranks", "pairs"]
 LEAST_PAIRS = 10  # fewer say nothing about two numbers
 LEAST_SCALE = 1e-4
 

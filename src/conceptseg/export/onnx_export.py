@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from conceptseg.checkpoints.onnx_folder import FILES, GRAPHS, OnnxInfo, write_onnx_config
+from conceptseg.choices import Quantize, check_choice
 from conceptseg.device import choose_resolution
 from conceptseg.errors import OptionError
 from conceptseg.export.check import check_graph, real_arguments
@@ -19,8 +19,6 @@ from conceptseg.export.quantize import check_quantised, quantise_graph
 from conceptseg.export.to_onnx import OPSET, check_exporter, write_graph
 from conceptseg.models.cpu.rounding import is_rounded
 from conceptseg.segmenter import Segmenter
-
-Quantize = Literal["none", "int8"]
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,7 @@ def export_onnx(
         MissingDependencyError: onnx, onnxscript or (to check) onnxruntime is not installed.
         OptionError: an impossible resolution or choice, or the model was loaded in bfloat16.
     """
-    if quantize not in ("none", "int8"):
-        raise OptionError(f"unknown quantize {quantize!r}; choose 'none' or 'int8'")
+    check_choice("quantize", quantize, Quantize)
     folder, config = Path(folder), segmenter.config
     detector = segmenter.detector
     if next(detector.parameters()).device.type != "cpu":

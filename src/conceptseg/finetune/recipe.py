@@ -7,8 +7,9 @@ open (null) is settled before the run begins, and written down in the run folder
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal
 
+from conceptseg.choices import TrainedPart
 from conceptseg.data.concept_batches import BatchConfig
 from conceptseg.errors import ConfigError
 from conceptseg.finetune.keep import KeepConfig
@@ -16,8 +17,6 @@ from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
 from conceptseg.train.phases import PROGRESSIVE, AlignmentPhase, check_phases
 from conceptseg.train.run_config import RunConfig, check
-
-Only: TypeAlias = Literal["presence", "exemplar", "heads", "all"]
 
 # What `only` trains; none named: everything.
 PARTS: dict[str, tuple[str, ...]] = {
@@ -38,7 +37,9 @@ class FinetuneRecipe(RunConfig):
     data: str = ""  # dataset: COCO, Roboflow, SA-Co, YOLO
     split: str | None = None  # to train on; null: "train", or the only one
     held_out: str | None = None  # to judge on; null: the held-out one, or a part of what is trained on
-    only: Only | None = None  # which parts train; null: all of a small network, the heads of a large one
+    only: TrainedPart | None = (
+        None  # which parts train; null: all of a small network, the heads of a large one
+    )
     resolution: int | None = None  # side in pixels; null: chosen so that the data's objects can be seen
     window_resolution: int | None = None  # likewise of steps that see windows; null: the model's own
     queries: int | None = None  # that look for objects; null: more than the model has where images are dense

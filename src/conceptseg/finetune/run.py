@@ -16,6 +16,7 @@ from rich.console import Console
 
 from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
+from conceptseg.choices import TrainedPart
 from conceptseg.data.concept_batches import ConceptBatches
 from conceptseg.data.concept_data import dataset_name
 from conceptseg.data.scene_batches import SCENES
@@ -26,7 +27,7 @@ from conceptseg.finetune.judge import Comparison, calibrated, compare, uncalibra
 from conceptseg.finetune.look import DatasetValidation, at_resolution
 from conceptseg.finetune.parts import TrainAndJudge, spread, train_and_judge
 from conceptseg.finetune.queries import with_more_queries
-from conceptseg.finetune.recipe import FinetuneRecipe, Only
+from conceptseg.finetune.recipe import FinetuneRecipe
 from conceptseg.finetune.rehearsal import FOLDER, RehearsedBatches, draw_scenes, open_rehearsal, rehearsals
 from conceptseg.finetune.report import REPORT, Spent, write_report
 from conceptseg.finetune.settle import settle, without_up
@@ -64,7 +65,7 @@ def finetune(
     out: str | os.PathLike[str] | None = None,
     *,
     epochs: float | None = None,
-    only: Only | None = None,
+    only: TrainedPart | None = None,
     resolution: int | None = None,
     overrides: Sequence[str] = (),
     values: Mapping[str, Any] | None = None,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from conceptseg.choices import DedupeMode, PresenceMode
 from conceptseg.errors import ConfigError
 
 Config = TypeVar("Config")
@@ -426,8 +427,8 @@ class ModelConfig:
     architecture: DetectorConfig = field(default_factory=DetectorConfig)
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     presence_calibration: PresenceCalibration = field(default_factory=PresenceCalibration)
-    presence_mode: Literal["multiply", "ignore", "calibrated"] = "multiply"  # what `segment` does unless told
-    dedupe: Literal["none", "nms", "containment"] = "none"  # likewise; released models answer without
+    presence_mode: PresenceMode = "multiply"  # what `segment` does unless told
+    dedupe: DedupeMode = "none"  # likewise; released models answer without
     # Masks end so far outside their box, in shares of its sides; None: wherever they end, as released models
     mask_margin: float | None = None
     provenance: dict[str, Any] = field(default_factory=dict)  # name, licence, recipe, figures

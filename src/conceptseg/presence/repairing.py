@@ -22,7 +22,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 
@@ -30,11 +30,12 @@ from conceptseg.checkpoints.atomic_write import replacing, write_text
 from conceptseg.checkpoints.config_file import write_config
 from conceptseg.checkpoints.folder import FILES, save_model_folder
 from conceptseg.checkpoints.loaders import load_checkpoint
+from conceptseg.choices import Matching, RepairLabels, RepairMethod, check_choice
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.distil.recipe import DistilRecipe
 from conceptseg.distil.run import distil
 from conceptseg.errors import OptionError
-from conceptseg.evaluation.calibration import Matching, fit_to_labels, fit_to_teacher
+from conceptseg.evaluation.calibration import fit_to_labels, fit_to_teacher
 from conceptseg.hub import find_model
 from conceptseg.loading import load
 from conceptseg.models.config import ModelConfig, PresenceCalibration
@@ -51,10 +52,6 @@ from conceptseg.train.job import run_job
 from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder
 
-Method = Literal["ignore", "calibrate", "finetune", "distil"]
-# Of the methods, and how else they may be written.
-_METHOD_OF: dict[str, Method] = {**{name: name for name in get_args(Method)}, "distill": "distil"}
-Labels = Literal["all", "none"]
 REPAIR, REPORT, RUN, SPENT = "repair.json", "repair.md", "run", "spent.json"
 # Two numbers are fitted: of many images with many phrases each, some present and as many absent ones do.
 ENOUGH_PAIRS = 1000
@@ -83,7 +80,7 @@ class RepairOptions:
     """
 
     teacher: str | None = None
-    labels: Labels = "all"
+    labels: RepairLabels = "all"
     offset_only: bool = False
     matching: Matching = "ranks"
     phrases: str | None = None
@@ -97,11 +94,8 @@ class RepairOptions:
     dtype: str = "auto"
 
     def __post_init__(self) -> None:
-        for name, kind in (("labels", Labels), ("matching", Matching)):
-            if getattr(self, name) not in get_args(kind):
-                raise OptionError(
-                    f"unknown {name} {getattr(self, name)!r}; choose {' or '.join(get_args(kind))}"
-                )
+        check_choice("labels", self.labels, RepairLabels)
+        check_choice("matching", self.matching, Matching)
 
 
 @dataclass(frozen=True)
@@ -163,7 +157,7 @@ class RepairCase:
 
 def repair(
     model: str | os.PathLike[str],
-    method: Method | Literal["distill"],
+    method: RepairMethod,
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     options: RepairOptions | None = None,
@@ -186,9 +180,9 @@ def repair(
     """
     options = options or RepairOptions()
     folder = Path(out)
-    check_choice(method, options)
+    check_repair(method, options)
     _check_folder(folder, options.resume)
-    chosen = _METHOD_OF[method]
+    chosen = _method(method)
     say = progress or (lambda what: None)
     say("loading")
     before = load(model, device=options.device, dtype=options.dtype)
@@ -236,26 +230,25 @@ def write_repaired(case: RepairCase, method: str) -> dict[str, float]:
 
     Args:
         case: what it works on.
-        method: in either spelling, checked before (`check_choice`).
+        method: in either spelling, checked before (`check_repair`).
 
     Returns:
         What it cost, as `Repair.spent`.
     """
     with stopwatch(case.folder / SPENT, case.folder / RUN) as times:
-        used = _METHODS[_METHOD_OF[method]](case)
+        used = _METHODS[_method(method)](case)
     return {**times, **used}
 
 
-def check_choice(method: str, options: RepairOptions) -> None:
+def check_repair(method: str, options: RepairOptions) -> None:
     """Refuse what cannot be done, long before it is begun.
 
     Raises:
         OptionError: unknown method, or a teacher or labels are missing.
         ConfigError: an override that the method's recipes do not have.
     """
-    chosen = _METHOD_OF.get(method)
-    if chosen is None:
-        raise OptionError(f"unknown method {method!r}; choose {', '.join(_METHODS)}")
+    check_choice("method", method, RepairMethod)
+    chosen = _method(method)
     if options.teacher is None and (
         chosen == "distil" or (chosen == "calibrate" and options.labels == "none")
     ):
@@ -366,7 +359,12 @@ def _stage_folder(folder: Path, stage: int) -> Path:
     return folder / RUN / f"stage-{stage}"
 
 
-_METHODS: dict[Method, Callable[[RepairCase], dict[str, float]]] = {
+def _method(name: str) -> str:
+    """Of the two spellings the one that is used inside."""
+    return "distil" if name == "distill" else name
+
+
+_METHODS: dict[str, Callable[[RepairCase], dict[str, float]]] = {
     "ignore": _ignore,
     "calibrate": _calibrate,
     "finetune": _finetune,

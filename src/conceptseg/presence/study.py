@@ -45,7 +45,7 @@ from conceptseg.presence.repairing import (
     SPENT,
     RepairCase,
     RepairOptions,
-    check_choice,
+    check_repair,
     write_repaired,
 )
 from conceptseg.presence.stopwatch import read_spent, stopwatch
@@ -72,7 +72,7 @@ class RepairChoice:
         plain = bool(self.name) and not set("/\\.") & set(self.name)
         check(plain and self.name != "stage-1", "repairs.name", self.name, "fit to be the name of a folder")
         try:
-            check_choice(self.method, self.options(teacher="the study's"))
+            check_repair(self.method, self.options(teacher="the study's"))
         except (OptionError, ConfigError) as error:
             raise ConfigError(f"repairs: {self.name}: {error}") from error
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from conceptseg.choices import DedupeMode
 from conceptseg.data.mixture import MixtureConfig
-from conceptseg.dedupe import DedupeMode
 from conceptseg.errors import ConfigError
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
 from conceptseg.models.config import DetectorConfig, PreprocessingConfig, config_from_dict
