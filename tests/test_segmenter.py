@@ -232,7 +232,7 @@ def test_segment_many_checks_its_options_before_it_reads_anything(tiny_segmenter
         tiny_segmenter.segment_many([picture])
     for options, message in (
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1; got 0"),
-        ({"on_error": "ignore"}, "unknown on_error 'ignore'; choose 'raise' or 'skip'"),
+        ({"on_error": "ignore"}, "unknown on_error 'ignore'; choose 'raise', 'skip'"),
     ):
         with pytest.raises(cs.OptionError, match=message):
             tiny_segmenter.segment_many([picture], text="coin", **options)

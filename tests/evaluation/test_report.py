@@ -9,7 +9,7 @@ from PIL import Image
 
 from conceptseg.evaluation import report
 from conceptseg.evaluation.evaluate import EvaluationResult, evaluate
-from conceptseg.evaluation.report import best_threshold, notes
+from conceptseg.evaluation.report import best_threshold, notes, write_evaluation
 from tests.evaluation.scripted import Dataset, Scripted, picture, thing
 
 A, B, C = [0, 0, 10, 10], [20, 0, 30, 10], [40, 20, 60, 40]
@@ -27,7 +27,7 @@ def judged(folder: Path, phrase: str = "cat", masked: bool = True, worst: int = 
 
 
 def test_metrics_file_has_the_promised_shape(tmp_path: Path) -> None:
-    judged(tmp_path).save(tmp_path / "out")
+    write_evaluation(judged(tmp_path), tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert set(metrics) == {"masks", "boxes", "presence", "per_phrase", "counts", "setup"}
     assert HEADLINE <= set(metrics["masks"]) and set(metrics["masks"]) == set(metrics["boxes"])
@@ -38,14 +38,14 @@ def test_metrics_file_has_the_promised_shape(tmp_path: Path) -> None:
 
 
 def test_undefined_figures_are_null(tmp_path: Path) -> None:
-    judged(tmp_path, masked=False).save(tmp_path / "out")
+    write_evaluation(judged(tmp_path, masked=False), tmp_path / "out")
     text = (tmp_path / "out" / "metrics.json").read_text()
     assert "NaN" not in text
     assert set(json.loads(text)["masks"].values()) == {None}
 
 
 def test_report_shows_figures_and_the_worst_mistakes(tmp_path: Path) -> None:
-    path = judged(tmp_path).save(tmp_path / "out")
+    path = write_evaluation(judged(tmp_path), tmp_path / "out")
     text = path.read_text()
     shown = re.findall(r"!\[[^\n]*\]\(([^)]+)\)", text)
     assert shown == [
@@ -61,16 +61,16 @@ def test_report_shows_figures_and_the_worst_mistakes(tmp_path: Path) -> None:
 
 def test_pictures_of_an_earlier_evaluation_go(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    judged(tmp_path).save(out)
+    write_evaluation(judged(tmp_path), out)
     (out / "worst" / "false_notes.png").write_bytes(b"somebody else's")
-    judged(tmp_path, worst=1).save(out)
+    write_evaluation(judged(tmp_path, worst=1), out)
     left = sorted(path.name for path in (out / "worst").iterdir())
     assert left == ["false_1.png", "false_notes.png", "miss_1.png"]
 
 
 def test_without_matplotlib_the_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "can_draw", lambda: False)
-    path = judged(tmp_path).save(tmp_path / "out")
+    path = write_evaluation(judged(tmp_path), tmp_path / "out")
     assert "need matplotlib" in path.read_text()
     assert not (path.parent / "presence.png").exists()
     assert (path.parent / "worst" / "miss_1.png").exists()
@@ -78,7 +78,7 @@ def test_without_matplotlib_the_report_says_so(tmp_path: Path, monkeypatch: pyte
 
 def test_a_phrase_may_hold_any_characters(tmp_path: Path) -> None:
     phrase = "a|b <script> $x_1$ [link](there) `code`"
-    text = judged(tmp_path, phrase=phrase).save(tmp_path / "out").read_text()
+    text = write_evaluation(judged(tmp_path, phrase=phrase), tmp_path / "out").read_text()
     assert "<script>" not in text
     assert "a\\|b &lt;script&gt;" in text
     rows = [line for line in text.splitlines() if line.startswith("| a\\|b")]
@@ -88,7 +88,11 @@ def test_a_phrase_may_hold_any_characters(tmp_path: Path) -> None:
 def test_a_phrase_that_is_in_every_image_has_no_correlation_to_report(tmp_path: Path) -> None:
     images = [picture(tmp_path, "a.png", {"cat": [thing(A)]}, absent_phrases=("dog",))]
     result = evaluate(Scripted({("a.png", "cat"): (0.9, [(A, 0.8)])}), Dataset(images))  # type: ignore[arg-type]
-    rows = [line for line in result.save(tmp_path / "out").read_text().splitlines() if "cat" in line[:6]]
+    rows = [
+        line
+        for line in write_evaluation(result, tmp_path / "out").read_text().splitlines()
+        if "cat" in line[:6]
+    ]
     assert rows[0].startswith("| cat | - | - | 100.0 | 100.0 | 100.0 | - | 1 | 0 | 1 | 1 |")
 
 

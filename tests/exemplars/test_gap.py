@@ -15,7 +15,7 @@ from conceptseg.data.scenes import render_scene
 from conceptseg.errors import DataError, OptionError
 from conceptseg.exemplars.conflict import gradient_conflict
 from conceptseg.exemplars.gap import Gap, measure_gap
-from conceptseg.exemplars.gap_report import gap_table
+from conceptseg.exemplars.gap_report import gap_table, write_gap
 from conceptseg.exemplars.shown import ShownImage, choose_examples, images_of_scenes
 from conceptseg.exemplars.tokens import read_boxes, read_examples
 
@@ -84,12 +84,12 @@ def test_boxes_without_masks_leave_out_the_background_alone(tiny_segmenter, pict
 
 def test_the_report_puts_two_models_side_by_side(measured, tmp_path) -> None:
     other = Gap(measured.figures, {**measured.setup, "model": "aligned"})
-    report = measured.save(tmp_path / "gap", other)
+    report = write_gap(measured, tmp_path / "gap", other)
     written = json.loads((tmp_path / "gap" / "gap.json").read_text())
     assert written["model"]["setup"]["model"] == "tiny" and written["against"]["setup"]["model"] == "aligned"
     assert "| measured | tiny | aligned |" in report.read_text()
     assert (tmp_path / "gap" / "gap.png").stat().st_size > 5000
-    alone = measured.save(tmp_path / "alone")
+    alone = write_gap(measured, tmp_path / "alone")
     assert "| measured | tiny |" in alone.read_text()
     assert json.loads((tmp_path / "alone" / "gap.json").read_text())["against"] is None
 
@@ -98,7 +98,7 @@ def test_what_cannot_be_said_is_a_dash_and_null(measured, tmp_path) -> None:
     unknown = Gap({**measured.figures, "conflict": {"cosine": math.nan}}, measured.setup)
     _, rows = gap_table(unknown, None)
     assert ["cosine of the gradients through the two encoders", "-"] in rows
-    unknown.save(tmp_path)
+    write_gap(unknown, tmp_path)
     assert json.loads((tmp_path / "gap.json").read_text())["model"]["figures"]["conflict"]["cosine"] is None
 
 

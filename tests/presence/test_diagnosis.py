@@ -13,6 +13,7 @@ import conceptseg as cs
 from conceptseg.data.concept_data import ConceptDataset, open_dataset
 from conceptseg.errors import OptionError
 from conceptseg.presence.diagnosis import Diagnosis, diagnose
+from conceptseg.presence.report import write_diagnosis
 from conceptseg.segmenter import Segmenter
 from tests.evaluation.scripted import write_coco
 
@@ -82,7 +83,7 @@ def test_fewer_phrases_per_image_are_asked_on_request(make_segmenter: Make, data
 
 def test_the_report_holds_every_number(make_segmenter: Make, data: ConceptDataset, tmp_path: Path) -> None:
     diagnosis = diagnose(collapsed(make_segmenter()), data, make_segmenter(), threshold=0.2)
-    report = diagnosis.save(tmp_path / "out").read_text()
+    report = write_diagnosis(diagnosis, tmp_path / "out").read_text()
     values = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
     assert values["model"]["present_mean"] == pytest.approx(diagnosis.student.present_mean)
     assert values["drift"]["fusion memory"]["tokens"] == diagnosis.drift["fusion memory"].tokens
@@ -99,7 +100,7 @@ def test_scenes_can_be_drawn_for_the_occasion(make_segmenter: Make, tmp_path: Pa
     assert (diagnosis.setup["dataset"], diagnosis.setup["split"]) == ("scenes", "held_out")
     assert (diagnosis.student.present_pairs, diagnosis.student.absent_pairs) == (2, 2)
     assert diagnosis.teacher is None and diagnosis.drift == {}
-    diagnosis.save(tmp_path)
+    write_diagnosis(diagnosis, tmp_path)
     assert not (tmp_path / "drift.png").exists()
 
 

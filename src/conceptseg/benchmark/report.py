@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from pathlib import Path
 
 from conceptseg.benchmark.programs import STAGES
 from conceptseg.benchmark.run import Benchmark
 from conceptseg.checkpoints.atomic_write import write_text
+from conceptseg.report import markdown_table, report_json
 
 
 def save_report(result: Benchmark, folder: Path, command: str) -> Path:
@@ -19,7 +19,7 @@ def save_report(result: Benchmark, folder: Path, command: str) -> Path:
         "python": platform.python_version(),
     }
     values = {"command": command, **machine, **result.to_dict()}
-    write_text(folder / "benchmark.json", json.dumps(values, indent=2) + "\n")
+    write_text(folder / "benchmark.json", report_json(values))
     path = folder / "benchmark.md"
     write_text(path, markdown(result, command))
     return path
@@ -64,9 +64,7 @@ def markdown(result: Benchmark, command: str) -> str:
         f"{result.repeats}, one phrase on `{result.image}` unless said otherwise. Matrix products reach "
         f"{result.peak_flops / 1e9:,.0f} GFLOP/s here.",
         "",
-        "| " + " | ".join(headings) + " |",
-        "| --- |" + " ---: |" * (len(headings) - 1),
-        *("| " + " | ".join(row) + " |" for row in table),
+        markdown_table(headings, table),
         "",
     ]
     if result.agreement:

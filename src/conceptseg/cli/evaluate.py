@@ -69,7 +69,7 @@ def evaluate(
 
     from conceptseg.data.concept_data import open_dataset
     from conceptseg.evaluation.evaluate import evaluate as evaluate_model
-    from conceptseg.evaluation.report import METRICS, metrics_json, notes
+    from conceptseg.evaluation.report import METRICS, metrics_json, notes, write_evaluation
     from conceptseg.loading import load
 
     dataset = open_dataset(data, split, images, annotations)
@@ -86,7 +86,7 @@ def evaluate(
             seed=seed,
             progress=advance,
         )
-    report = result.save(out)
+    report = write_evaluation(result, out)
     for note in notes(result):
         print_note(f"note: {note}")
     if as_json:
@@ -97,7 +97,8 @@ def evaluate(
 
 
 def _print_tables(result: EvaluationResult) -> None:
-    from conceptseg.evaluation.report import HEADLINES, main_kind, percent
+    from conceptseg.evaluation.report import HEADLINES, main_kind
+    from conceptseg.report import percent
 
     names = list(HEADLINES)[:8]
     kinds = ["masks", "boxes"] if main_kind(result) == "masks" else ["boxes"]

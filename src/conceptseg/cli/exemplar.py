@@ -77,7 +77,7 @@ def gap(
 
     from conceptseg.data.concept_data import open_dataset
     from conceptseg.exemplars.gap import measure_gap
-    from conceptseg.exemplars.gap_report import JSON, gap_json, gap_table
+    from conceptseg.exemplars.gap_report import JSON, gap_json, gap_table, write_gap
     from conceptseg.loading import load
 
     dataset = open_dataset(data, split)
@@ -100,7 +100,7 @@ def gap(
                 )
             )
     beside = measured[1] if len(measured) > 1 else None
-    report = measured[0].save(out, beside)
+    report = write_gap(measured[0], out, beside)
     if as_json:
         print(gap_json(measured[0], beside), end="")
     else:

@@ -92,7 +92,7 @@ def diagnose(
     check_output_folder(out)
 
     from conceptseg.presence.diagnosis import diagnose as diagnose_model
-    from conceptseg.presence.report import diagnosis_json
+    from conceptseg.presence.report import diagnosis_json, write_diagnosis
 
     with progress_bar("asking") as advance:
         diagnosis = diagnose_model(
@@ -109,7 +109,7 @@ def diagnose(
             dtype=dtype,
             progress=advance,
         )
-    report = diagnosis.save(out)
+    report = write_diagnosis(diagnosis, out)
     for note in diagnosis.notes:
         print_note(f"note: {note}")
     if as_json:

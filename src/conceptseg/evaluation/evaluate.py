@@ -2,17 +2,15 @@
 
     result = evaluate(cs.load("nano"), open_dataset("data/nuclei"))
     result.masks["map50"], result.metrics["per_phrase"]["nucleus"]
-    result.save("evaluation")  # metrics.json, report.md, figures
+    write_evaluation(result, "evaluation")  # of evaluation.report: metrics.json, report.md, figures
 
 Images, masks and detections are let go as soon as they are counted.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +33,7 @@ WORST = 8  # pictures of misses, and as many of false positives
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What an evaluation found; `save` writes it down.
+    """What an evaluation found; `evaluation.report.write_evaluation` writes it down.
 
     Attributes:
         metrics: `masks`, `boxes`, `presence`, `per_phrase`, `counts`: plain fractions and counts, NaN where
@@ -68,16 +66,6 @@ class EvaluationResult:
     @property
     def presence(self) -> dict[str, float]:
         return dict(self.metrics["presence"])
-
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write `metrics.json`, `report.md` and its pictures.
-
-        Returns:
-            Path of the report.
-        """
-        from conceptseg.evaluation.report import write_report
-
-        return write_report(self, Path(folder))
 
 
 def evaluate(

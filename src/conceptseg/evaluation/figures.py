@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conceptseg.evaluation.average_precision import RECALL_LEVELS
-from conceptseg.evaluation.charts import BLUE, GREEN, GREY, ORANGE, label_axes, save_chart
 from conceptseg.evaluation.tally import SCORE_GRID, Curves
+from conceptseg.report import BLUE, GREEN, GREY, ORANGE, label_axes, save_chart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
 
 MOST_PHRASES = 30  # bars that can be read
 _BINS = 15  # as in the calibration error
-
-
-def can_draw() -> bool:
-    """Charts need matplotlib, which comes with the extra `conceptseg[train]`."""
-    return find_spec("matplotlib") is not None
 
 
 def draw_precision_recall(curves: Curves, threshold: float, title: str, path: Path) -> None:

@@ -8,27 +8,19 @@ FOLDER/worst/miss_1.png ..., false_1.png ...
 
 from __future__ import annotations
 
-import html
-import json
-import math
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import conceptseg
 from conceptseg.checkpoints.atomic_write import replacing, write_text
-from conceptseg.evaluation.figures import (
-    can_draw,
-    draw_phrases,
-    draw_precision_recall,
-    draw_presence,
-)
+from conceptseg.evaluation.evaluate import EvaluationResult
+from conceptseg.evaluation.figures import draw_phrases, draw_precision_recall, draw_presence
 from conceptseg.evaluation.mistakes import Mistake, draw_mistake
 from conceptseg.evaluation.tally import SCORE_GRID, Curves
-
-if TYPE_CHECKING:
-    from conceptseg.evaluation.evaluate import EvaluationResult
+from conceptseg.report import NO_FIGURES, can_draw, markdown_table, percent, plain, report_json
 
 METRICS = "metrics.json"
 REPORT = "report.md"
@@ -58,12 +50,13 @@ at least {threshold:g} and are means over IoU 0.50, 0.55, ..., 0.95, unless anot
 and recall are over all pairs. AP looks at every score and is the mean over phrases."""
 
 
-def write_report(result: EvaluationResult, folder: Path) -> Path:
-    """Write everything; files of an earlier evaluation in the same folder are replaced.
+def write_evaluation(result: EvaluationResult, folder: str | os.PathLike[str]) -> Path:
+    """Write `metrics.json`, `report.md` and its pictures; files of an earlier evaluation there are replaced.
 
     Returns:
         Path of the report.
     """
+    folder = Path(folder)
     write_text(folder / METRICS, metrics_json(result))
     figures = _draw_figures(result, folder) if can_draw() else None
     misses = _draw_worst(result.misses, "miss", folder)
@@ -75,12 +68,7 @@ def write_report(result: EvaluationResult, folder: Path) -> Path:
 def metrics_json(result: EvaluationResult) -> str:
     """The metrics and the setup; what is undefined is null."""
     setup = {**result.setup, "conceptseg": conceptseg.__version__}
-    return json.dumps(_without_nan({**result.metrics, "setup": setup}), indent=2) + "\n"
-
-
-def percent(value: float) -> str:
-    """A fraction for people: x 100, "-" where it is undefined."""
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+    return report_json({**result.metrics, "setup": setup})
 
 
 def _draw_figures(result: EvaluationResult, folder: Path) -> list[tuple[str, str]]:
@@ -140,7 +128,7 @@ def _markdown(
 ) -> str:
     setup, counts = result.setup, result.metrics["counts"]
     parts = [
-        f"# {_plain(setup['model'])} on {_plain(setup['dataset'])}, {_plain(setup['split'])}",
+        f"# {plain(setup['model'])} on {plain(setup['dataset'])}, {plain(setup['split'])}",
         f"{counts['images']:,} images, {counts['objects']:,} objects, {counts['pairs']:,} (image, phrase) "
         f"pairs: the phrase is present in {counts['positive_pairs']:,} of them and absent in "
         f"{counts['absent_pairs']:,}. "
@@ -153,7 +141,7 @@ def _markdown(
         _READING.format(threshold=setup["threshold"]),
     ]
     if figures is None:
-        parts.append("Figures were left out: they need matplotlib (`pip install 'conceptseg[train]'`).")
+        parts.append(NO_FIGURES)
     for title, file in figures or []:
         parts += [f"## {title}", f"![{title}]({file})"]
     parts += ["## Per phrase", *_phrase_table(result)]
@@ -161,7 +149,7 @@ def _markdown(
         if drawn:
             parts += [f"## {title}", "Red: missed. Orange: false, with its score. Green: right. At IoU 0.5."]
         for mistake, file in drawn:
-            where = f"{_plain(mistake.phrase)}, {_plain(mistake.path.name)}: {mistake.describe()}"
+            where = f"{plain(mistake.phrase)}, {plain(mistake.path.name)}: {mistake.describe()}"
             parts += [f"{where}\n\n![{where}]({file})"]
     return "\n\n".join(parts) + "\n"
 
@@ -196,7 +184,7 @@ def notes(result: EvaluationResult) -> list[str]:
 def _region_table(result: EvaluationResult) -> str:
     kinds = ("masks", "boxes") if main_kind(result) == "masks" else ("boxes",)
     rows = [[kind, *(percent(result.metrics[kind][name]) for name in HEADLINES)] for kind in kinds]
-    return _table(["", *HEADLINES.values()], rows)
+    return markdown_table(["", *HEADLINES.values()], rows)
 
 
 def _presence_line(result: EvaluationResult) -> str:
@@ -216,31 +204,14 @@ def _phrase_table(result: EvaluationResult) -> list[str]:
         values, counts = per_phrase[name], per_phrase[name]["counts"]
         rows.append(
             [
-                _plain(name),
+                plain(name),
                 *(percent(values[kind][metric]) for metric in ("cgf1", "il_mcc", "pmf1", "map", "map50")),
                 percent(values["presence"]["auroc"]),
                 *(f"{counts[c]:,}" for c in ("positive_pairs", "absent_pairs", "objects", "predictions")),
             ]
         )
     headings = ["phrase", "cgF1", "IL-MCC", "pmF1", "AP", "AP50", "presence AUROC"]
-    table = _table([*headings, "present in", "absent in", "objects", "detections"], rows)
+    table = markdown_table([*headings, "present in", "absent in", "objects", "detections"], rows)
     if len(names) <= MOST_ROWS:
         return [table]
     return [table, f"The {MOST_ROWS} phrases with the most objects; {METRICS} has all {len(names):,}."]
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(headings) + " |", "| --- |" + " ---: |" * (len(headings) - 1)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
-def _plain(text: str) -> str:
-    """Words of the data, which may hold anything, as text and not as Markdown."""
-    return re.sub(r"([\\`*_{}\[\]|#!~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value

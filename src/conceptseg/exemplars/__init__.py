@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conceptseg.exemplars.explanation import Explanation, explain
     from conceptseg.exemplars.gap import Gap, measure_gap
+    from conceptseg.exemplars.gap_report import write_gap
 
-__all__ = ["Explanation", "Gap", "explain", "measure_gap"]
+__all__ = ["Explanation", "Gap", "explain", "measure_gap", "write_gap"]
 
-_HOMES = {"Explanation": "explanation", "Gap": "gap", "explain": "explanation", "measure_gap": "gap"}
+_HOMES = {
+    "Explanation": "explanation",
+    "Gap": "gap",
+    "explain": "explanation",
+    "measure_gap": "gap",
+    "write_gap": "gap_report",
+}
 
 
 def __getattr__(name: str) -> Any:

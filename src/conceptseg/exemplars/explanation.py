@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.errors import MissingDependencyError, OptionError, PromptError
-from conceptseg.evaluation.figures import can_draw
 from conceptseg.exemplar import Exemplar
 from conceptseg.images import ImageInput
 from conceptseg.models.exemplar.encoder import ExemplarTrace, pool_regions
 from conceptseg.models.prompts import GeometricPrompt
 from conceptseg.prompts import BoxesInput, LabelsInput, check_boxes
+from conceptseg.report import can_draw, save_chart
 from conceptseg.segmenter import EncodedImage, Segmenter
 
 Array = NDArray[np.float32]
@@ -75,9 +74,7 @@ class Explanation:
             raise OptionError(f"{path} must end in .png")
         if not can_draw():
             raise MissingDependencyError("explanations need matplotlib: pip install 'conceptseg[train]'")
-        figure = _draw(self)
-        with replacing(path) as draft:
-            figure.savefig(draft, format="png", dpi=100)
+        save_chart(_draw(self), path)
         return path
 
 

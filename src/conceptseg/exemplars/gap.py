@@ -2,7 +2,7 @@
 
     gap = measure_gap(cs.load("nano"), open_dataset("data/nuclei"))
     gap.figures["agreement"]["centred"]["recall_1"]
-    gap.save("gap")  # gap.json, gap.md, gap.png
+    write_gap(gap, "gap")  # gap.json, gap.md, gap.png
 
 A token may well be of use to the detector without lying near the image features; the figures say how the two
 relate, and which changes of the picture move a token. What a gap costs, an evaluation says.
@@ -10,10 +10,8 @@ relate, and which changes of the picture move a token. What a gap costs, an eval
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Gap:
-    """What was measured of one model; `save` writes it down, beside another one where there is one.
+    """What was measured of one model; `write_gap` writes it down.
 
     Attributes:
         figures: `statistics`, `agreement`, `closing` (agreement of the prompt's closing token), `scale`,
@@ -46,20 +44,6 @@ class Gap:
 
     figures: dict[str, Any]
     setup: dict[str, Any]
-
-    def save(self, folder: str | os.PathLike[str], against: Gap | None = None) -> Path:
-        """Write `gap.json`, `gap.md` and, where matplotlib is installed, `gap.png`.
-
-        Args:
-            folder: made if need be.
-            against: the same measured of another model, to stand beside: after an alignment, say.
-
-        Returns:
-            Path of the report.
-        """
-        from conceptseg.exemplars.gap_report import write_gap_report
-
-        return write_gap_report(self, against, Path(folder))
 
 
 def measure_gap(

@@ -7,20 +7,19 @@ FOLDER/gap.png
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import conceptseg
-from conceptseg.checkpoints.atomic_write import replacing, write_text
-from conceptseg.evaluation.figures import can_draw
-
-if TYPE_CHECKING:
-    from conceptseg.exemplars.gap import Gap
+from conceptseg.checkpoints.atomic_write import write_text
+from conceptseg.exemplars.gap import Gap
+from conceptseg.report import GREY, can_draw, markdown_table, report_json, save_chart, shown
 
 JSON, REPORT, FIGURE = "gap.json", "gap.md", "gap.png"
 # (what it is, where it stands, how it is shown); the order of the table.
@@ -57,12 +56,18 @@ linear map from token to feature, fitted on half of the images and judged on the
 a token knows, wherever it lies. Token cosines compare a changed object's token with the unchanged one's."""
 
 
-def write_gap_report(gap: Gap, against: Gap | None, folder: Path) -> Path:
-    """Write everything; files of an earlier measurement in the same folder are replaced.
+def write_gap(gap: Gap, folder: str | os.PathLike[str], against: Gap | None = None) -> Path:
+    """Write `gap.json`, `gap.md` and, where matplotlib is installed, `gap.png`; earlier ones are replaced.
+
+    Args:
+        gap: what was measured.
+        folder: made if need be.
+        against: the same measured of another model, to stand beside: after an alignment, say.
 
     Returns:
         Path of the report.
     """
+    folder = Path(folder)
     write_text(folder / JSON, gap_json(gap, against))
     drawn = can_draw()
     if drawn:
@@ -73,14 +78,18 @@ def write_gap_report(gap: Gap, against: Gap | None, folder: Path) -> Path:
 
 def gap_json(gap: Gap, against: Gap | None) -> str:
     """Both measurements; what is undefined is null."""
-    whole = {"model": _plain(gap), "against": None if against is None else _plain(against)}
-    return json.dumps({**whole, "conceptseg": conceptseg.__version__}, indent=2) + "\n"
+    values = {
+        "model": dataclasses.asdict(gap),
+        "against": None if against is None else dataclasses.asdict(against),
+        "conceptseg": conceptseg.__version__,
+    }
+    return report_json(values)
 
 
 def gap_table(gap: Gap, against: Gap | None) -> tuple[list[str], list[list[str]]]:
     """Headings and rows, for a person."""
     both = [gap] if against is None else [gap, against]
-    rows = [[title, *(_shown(_read(it, where), style) for it in both)] for title, where, style in ROWS]
+    rows = [[title, *(shown(_read(it, where), style) for it in both)] for title, where, style in ROWS]
     return ["measured", *_names(both)], rows
 
 
@@ -104,9 +113,7 @@ def _markdown(gap: Gap, against: Gap | None, drawn: bool) -> str:
                 f"{s['data']}, {s['images']} images, {s['examples']} examples of {s['concepts']} concepts, "
                 f"seed {s['seed']}"
             )
-    lines += ["", "| " + " | ".join(headings) + " |", "| --- |" + " ---: |" * (len(headings) - 1)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    lines += ["", _READING, ""]
+    lines += ["", markdown_table(headings, rows), "", _READING, ""]
     if drawn:
         lines += [f"![Agreement, and what moves a token]({FIGURE})", ""]
     return "\n".join(lines)
@@ -131,15 +138,14 @@ def _draw(gaps: list[Gap], path: Path) -> None:
             "background": _read(gap, ("context", "background", "cosine")),
             "covered": _read(gap, ("context", "covered", "cosine")),
         })  # fmt: skip
-    left.axline((0, 0), slope=1, color="#888888", linestyle=":")
+    left.axline((0, 0), slope=1, color=GREY, linestyle=":")
     left.set(title="channel means", xlabel="image tokens under the boxes", ylabel="exemplar tokens")
     middle.set(title="cosine of token and features, means off")
     right.set(title="cosine with the token before the change", ylim=(min(0, right.get_ylim()[0]), 1))
     for axes in (left, middle, right):
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8)
-    with replacing(path) as draft:
-        figure.savefig(draft, format="png", dpi=110)
+    save_chart(figure, path)
 
 
 def _bars(axes: Any, i: int, of: int, name: str, values: dict[str, float]) -> None:
@@ -154,20 +160,3 @@ def _read(gap: Gap, where: tuple[str, ...]) -> float:
     for key in where:
         value = value.get(key, {})
     return float(value) if isinstance(value, (int, float)) else math.nan
-
-
-def _shown(value: float, style: str) -> str:
-    return "-" if math.isnan(value) else format(value, style)
-
-
-def _plain(gap: Gap) -> dict[str, Any]:
-    return {"setup": gap.setup, "figures": without_nan(gap.figures)}
-
-
-def without_nan(value: Any) -> Any:
-    """The same nested values with None for what is not finite, as JSON has it."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

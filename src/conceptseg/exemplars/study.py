@@ -30,7 +30,6 @@ from conceptseg.exemplars.align_run import AlignJob, KeptPool, align_task, keep_
 from conceptseg.exemplars.claims import claim
 from conceptseg.exemplars.costs import answer_costs, training_costs
 from conceptseg.exemplars.gap import measure_gap
-from conceptseg.exemplars.gap_report import without_nan
 from conceptseg.exemplars.pool import PoolBatches, draw_pool
 from conceptseg.exemplars.shots import score_robustness, score_settings
 from conceptseg.exemplars.shown import images_of_scenes
@@ -38,6 +37,7 @@ from conceptseg.exemplars.smoothness import roughness
 from conceptseg.exemplars.study_recipe import Cell, StudyRecipe
 from conceptseg.hub import find_model
 from conceptseg.losses.alignment import CONTRASTIVE, DISTILLATION
+from conceptseg.report import report_json
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.job import run_job
 from conceptseg.train.run_folder import RunFolder
@@ -230,4 +230,4 @@ def _begin(recipe: StudyRecipe, folder: Path, resume: bool) -> None:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    write_text(path, json.dumps(without_nan(values), indent=2) + "\n")
+    write_text(path, report_json(values))

@@ -13,12 +13,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from conceptseg.checkpoints.atomic_write import replacing, write_text
-from conceptseg.evaluation.figures import can_draw
-from conceptseg.exemplars.gap_report import without_nan
+from conceptseg.checkpoints.atomic_write import write_text
 from conceptseg.exemplars.shots import CHANGES, SETTINGS
 from conceptseg.exemplars.smoothness import LOOKS, steps_to
 from conceptseg.exemplars.study_recipe import StudyRecipe
+from conceptseg.report import can_draw, markdown_table, report_json, save_chart, shown
 
 Measured: TypeAlias = dict[str, Any]
 FIGURES = "study.png"
@@ -74,7 +73,7 @@ def write_study_report(recipe: StudyRecipe, folder: Path) -> Path:
         "reference": reference,
         "expectations": _expectations(groups),
     }
-    write_text(folder / STUDY, json.dumps(without_nan(whole), indent=2) + "\n")
+    write_text(folder / STUDY, report_json(whole))
     drawn = can_draw() and bool(groups)
     if drawn:
         _draw(groups, folder / FIGURES)
@@ -124,15 +123,17 @@ def _markdown(
     )
     for title, columns in parts:
         headings = ["encoder", "losses", *(column[0] for column in columns)]
-        lines += [f"## {title}", "", _row(headings), "| --- | --- |" + " ---: |" * len(columns)]
-        lines.append(_row(["*as loaded*", "", *(_cell([reference], *column[1:]) for column in columns)]))
-        for (encoder, losses), members in groups.items():
-            lines.append(_row([encoder, losses, *(_cell(members, *column[1:]) for column in columns)]))
-        lines.append("")
-    lines += ["## Expected and measured", "", _row(["cost", "expected", "measured"]), "| --- | --- | --- |"]
-    for row in _expectations(groups):
-        lines.append(_row([row["cost"], row["expected"], _percent(row["measured"])]))
+        measured = {("*as loaded*", ""): [reference], **groups}
+        rows = [
+            [encoder, losses, *(_cell(members, *column[1:]) for column in columns)]
+            for (encoder, losses), members in measured.items()
+        ]
+        lines += [f"## {title}", "", markdown_table(headings, rows, words=2), ""]
+    costs = [[row["cost"], row["expected"], shown(row["measured"], "+.0%")] for row in _expectations(groups)]
     lines += [
+        "## Expected and measured",
+        "",
+        markdown_table(["cost", "expected", "measured"], costs, words=3),
         "",
         "Alignment losses are compared with none on the same encoder, encoders with `roi` without alignment. "
         "Times are CPU seconds, the best of several; activations are what autograd keeps of a step, weights "
@@ -197,8 +198,7 @@ def _draw(groups: dict[tuple[str, str], list[Measured]], path: Path) -> None:
         axes.grid(alpha=0.25)
         if axes.has_data():
             axes.legend(fontsize=8)
-    with replacing(path) as draft:
-        figure.savefig(draft, format="png", dpi=110)
+    save_chart(figure, path)
 
 
 def _values(members: Sequence[Measured], place: tuple[str, ...]) -> list[float]:
@@ -225,11 +225,3 @@ def _cell(members: Sequence[Measured], place: tuple[str, ...], factor: float, di
     if len(values) < len(members):  # some seeds never got there
         return f"{shown} ({len(values)} of {len(members)})"
     return f"{shown} ± {np.std(values):.{digits}f}" if len(members) > 1 else shown
-
-
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:+.0f}%"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

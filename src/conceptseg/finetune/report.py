@@ -8,20 +8,19 @@ RUN/before_after.png, RUN/overlays/1.png ...
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conceptseg.checkpoints.atomic_write import replacing, write_text
+from conceptseg.checkpoints.atomic_write import write_text
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.evaluation.evaluate import EvaluationResult
-from conceptseg.evaluation.report import main_kind, percent
+from conceptseg.evaluation.report import main_kind
 from conceptseg.finetune.judge import Comparison
 from conceptseg.finetune.overlays import draw_overlays
 from conceptseg.finetune.recipe import FinetuneRecipe
+from conceptseg.report import label_axes, markdown_table, percent, plain, report_json, save_chart
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.run_folder import RunFolder
 
@@ -89,7 +88,7 @@ def comparison_json(found: Comparison) -> str:
         for name, result in parts.items()
     }
     values["recommended_threshold"] = found.threshold
-    return json.dumps(_without_nan(values), indent=2) + "\n"
+    return report_json(values)
 
 
 def summary_rows(found: Comparison) -> list[list[str]]:
@@ -130,14 +129,9 @@ def draw_progress(lines: Sequence[dict[str, Any]], path: Path) -> bool:
             if name.split("/")[1] in wanted:
                 steps = [line["step"] for line in looks]
                 axes.plot(steps, [line[name] for line in looks], "o-", markersize=3, label=name)
-        axes.set(xlabel="step", ylim=(0, 1.02))
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(fontsize=8)
-    left.set_title("held-out images", fontsize=10)
-    right.set_title("held-out images", fontsize=10)
-    with replacing(path) as draft:
-        figure.savefig(draft, format="png", dpi=100)
+        axes.set_ylim(0, 1.02)
+        label_axes(axes, "held-out images", "step", "")
+    save_chart(figure, path)
     return True
 
 
@@ -166,9 +160,9 @@ def _markdown(
         "after. The best look at these images was kept and presence was fitted on them, so that other images "
         "may do a little worse.",
         "## Before and after",
-        _table(["x 100", "before", "after"], summary_rows(found)),
+        markdown_table(["x 100", "before", "after"], summary_rows(found)),
         "## Per phrase",
-        _table(
+        markdown_table(
             [
                 *("phrase, x 100", "objects", "present in", "absent in"),
                 *("AP50 before", "AP50 after", "pmF1 before", "pmF1 after"),
@@ -215,18 +209,5 @@ def _phrase_rows(found: Comparison) -> list[list[str]]:
         cells = [str(metrics["counts"][name]) for name in ("objects", "positive_pairs", "absent_pairs")]
         for name in ("map50", "pmf1"):
             cells += [percent(side[phrase][kind][name]) for side in (before, after)]
-        rows.append([phrase.replace("|", r"\|"), *cells])
+        rows.append([plain(phrase), *cells])
     return rows
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conceptseg.presence.diagnosis import Diagnosis, diagnose
     from conceptseg.presence.repairing import Repair, RepairOptions, repair
+    from conceptseg.presence.report import write_diagnosis
     from conceptseg.presence.verdict import VerdictRule
 
-__all__ = ["Diagnosis", "Repair", "RepairOptions", "VerdictRule", "diagnose", "repair"]
+__all__ = ["Diagnosis", "Repair", "RepairOptions", "VerdictRule", "diagnose", "repair", "write_diagnosis"]
 
 _HOMES = {
     "Diagnosis": "diagnosis",
@@ -22,6 +23,7 @@ _HOMES = {
     "VerdictRule": "verdict",
     "diagnose": "diagnosis",
     "repair": "repairing",
+    "write_diagnosis": "report",
 }
 
 

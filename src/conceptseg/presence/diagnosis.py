@@ -2,7 +2,7 @@
 
 diagnosis = diagnose("runs/student/model", "data/mine", teacher="nano")
 diagnosis.verdict.repair, diagnosis.student.auroc, diagnosis.drift["fusion memory"].cosine
-diagnosis.save("diagnosis")  # diagnosis.json, report.md, presence.png, drift.png
+write_diagnosis(diagnosis, "diagnosis")  # diagnosis.json, report.md, presence.png, drift.png
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from conceptseg.data.concept_data import ConceptDataset
@@ -27,7 +26,7 @@ from conceptseg.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found; `save` writes it down.
+    """What was found; `write_diagnosis` writes it down.
 
     Attributes:
         verdict: the repair that fits, and why.
@@ -50,16 +49,6 @@ class Diagnosis:
     rule: VerdictRule
     student_answers: list[PairAnswer] = field(repr=False, default_factory=list)
     teacher_answers: list[PairAnswer] = field(repr=False, default_factory=list)
-
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write `diagnosis.json`, `report.md` and the figures.
-
-        Returns:
-            Path of the report.
-        """
-        from conceptseg.presence.report import write_diagnosis
-
-        return write_diagnosis(self, Path(folder))
 
 
 def diagnose(

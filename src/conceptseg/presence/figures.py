@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conceptseg.evaluation.charts import BLUE, GREEN, GREY, ORANGE, label_axes, save_chart
 from conceptseg.presence.features import FeatureDrift
 from conceptseg.presence.pairs import PairAnswer
-
-if TYPE_CHECKING:
-    pass
+from conceptseg.report import BLUE, GREEN, GREY, ORANGE, label_axes, save_chart
 
 BINS = 40
 

@@ -10,7 +10,7 @@ from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.evaluation.evaluate import evaluate
 from conceptseg.presence.observe import observe
 from conceptseg.presence.pairs import presence_figures
-from conceptseg.presence.report import markdown_table
+from conceptseg.report import markdown_table, percent, shown
 from conceptseg.segmenter import Segmenter
 
 
@@ -88,10 +88,7 @@ def judge(segmenter: Segmenter, dataset: ConceptDataset, threshold: float = 0.5)
 def judgement_row(judgement: Judgement) -> list[str]:
     """One cell per column of `COLUMNS`."""
     values = [(getattr(judgement, name), large) for name, _, large in COLUMNS]
-    return [
-        "-" if math.isnan(value) else (f"{100 * value:.1f}" if large else f"{value:.3f}")
-        for value, large in values
-    ]
+    return [percent(value) if large else shown(value, ".3f") for value, large in values]
 
 
 def judgement_table(judgements: Mapping[str, Judgement]) -> str:

@@ -7,23 +7,20 @@ FOLDER/presence.png, drift.png
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import conceptseg
 from conceptseg.checkpoints.atomic_write import write_text
-from conceptseg.evaluation.figures import can_draw
+from conceptseg.presence.diagnosis import Diagnosis
 from conceptseg.presence.figures import BINS, draw_drift, draw_presence_logits
 from conceptseg.presence.pairs import PairAnswer, PresenceFigures
-
-if TYPE_CHECKING:
-    from conceptseg.presence.diagnosis import Diagnosis
+from conceptseg.report import NO_FIGURES, can_draw, markdown_table, report_json, shown
 
 DIAGNOSIS, REPORT = "diagnosis.json", "report.md"
 ADVICE = {
@@ -55,12 +52,13 @@ ROWS = (
 )
 
 
-def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> Path:
-    """Write everything; files of an earlier diagnosis in the same folder are replaced.
+def write_diagnosis(diagnosis: Diagnosis, folder: str | os.PathLike[str]) -> Path:
+    """Write `diagnosis.json`, `report.md` and the figures; those of an earlier diagnosis there are replaced.
 
     Returns:
         Path of the report.
     """
+    folder = Path(folder)
     write_text(folder / DIAGNOSIS, diagnosis_json(diagnosis))
     figures = []
     if can_draw() and diagnosis.student_answers:
@@ -91,7 +89,7 @@ def diagnosis_json(diagnosis: Diagnosis) -> str:
         "notes": diagnosis.notes,
         "setup": {**diagnosis.setup, "conceptseg": conceptseg.__version__},
     }
-    return json.dumps(_without_nan(values), indent=2) + "\n"
+    return report_json(values)
 
 
 def figure_rows(figures: Sequence[PresenceFigures]) -> list[list[str]]:
@@ -101,7 +99,7 @@ def figure_rows(figures: Sequence[PresenceFigures]) -> list[list[str]]:
         ["absent pairs", *(f"{it.absent_pairs:,}" for it in figures)],
     ]
     return counts + [
-        [words, *(_shown(getattr(it, name), percentage) for it in figures)]
+        [words, *(shown(getattr(it, name), ".1%" if percentage else ".3f") for it in figures)]
         for name, words, percentage in ROWS
     ]
 
@@ -112,7 +110,7 @@ def drift_rows(diagnosis: Diagnosis) -> list[list[str]]:
         [
             name,
             *(
-                "-" if value is None else f"{value:.3f}"
+                shown(value, ".3f")
                 for value in (it.cosine, it.relative_error, it.mean_shift, it.variance_shift, it.cka)
             ),
             f"{it.tokens:,}",
@@ -122,11 +120,6 @@ def drift_rows(diagnosis: Diagnosis) -> list[list[str]]:
 
 
 DRIFT_HEADINGS = ["component", "cosine", "relative error", "mean shift", "variance shift", "CKA", "tokens"]
-
-
-def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(headings) + " |", "| --- |" + " ---: |" * (len(headings) - 1)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def _markdown(diagnosis: Diagnosis, figures: list[tuple[str, str]]) -> str:
@@ -152,7 +145,7 @@ def _markdown(diagnosis: Diagnosis, figures: list[tuple[str, str]]) -> str:
     for title, file in figures:
         parts.append(f"![{title}]({file})")
     if not figures:
-        parts.append("Figures were left out: they need matplotlib (`pip install 'conceptseg[train]'`).")
+        parts.append(NO_FIGURES)
     if diagnosis.drift:
         parts += [
             "## Drift from the teacher",
@@ -187,16 +180,3 @@ def _histograms(diagnosis: Diagnosis, logits: list[float]) -> dict[str, Any]:
             if answers
         },
     }
-
-
-def _shown(value: float, percentage: bool) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{100 * value:.1f}%" if percentage else f"{value:.3f}"
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value

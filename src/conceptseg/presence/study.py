@@ -48,6 +48,7 @@ from conceptseg.presence.repairing import (
     check_repair,
     write_repaired,
 )
+from conceptseg.presence.report import write_diagnosis
 from conceptseg.presence.stopwatch import read_spent, stopwatch
 from conceptseg.presence.study_report import StudyPart, write_study
 from conceptseg.segmenter import Segmenter
@@ -227,7 +228,8 @@ class Study:
         student = self._load(run / "model")
         self._say(f"seed {seed}: diagnosing and judging the student")
         options: dict[str, Any] = {"threshold": recipe.threshold, "phrases": recipe.phrases}
-        diagnose(student, judging, self.teacher, **options).save(place / "diagnosis")
+        diagnosis = diagnose(student, judging, self.teacher, **options)
+        write_diagnosis(diagnosis, place / "diagnosis")
         self._save(f"seed-{seed}/stage-1", self._judged(student, judging, read_spent(run / SPENT)))
 
     def _repair(self, seed: int, choice: RepairChoice, fit: ConceptDataset, judging: ConceptDataset) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from conceptseg.checkpoints.atomic_write import replacing, write_text
-from conceptseg.evaluation.figures import can_draw
+from conceptseg.checkpoints.atomic_write import write_text
 from conceptseg.presence.judging import COLUMNS, Judgement
-from conceptseg.presence.report import markdown_table
+from conceptseg.report import GREY, can_draw, label_axes, markdown_table, report_json, save_chart, shown
 
 STUDY, REPORT = "study.json", "report.md"
 REPORTED = (-5.89, -11.05)  # teacher and student, EfficientSAM3 issue 17
@@ -52,7 +51,7 @@ def write_study(
     summary = {name: _summary(group, groups) for name, group in groups.items()}
     write_text(
         folder / STUDY,
-        json.dumps({"recipe": dict(recipe), "summary": summary, "drift": drift}, indent=2) + "\n",
+        report_json({"recipe": dict(recipe), "summary": summary, "drift": drift}),
     )
     figures = []
     if can_draw() and len(groups) > 1:
@@ -117,7 +116,7 @@ def _markdown(
         ]
         parts += ["## Size", markdown_table(["", "parameters", "GFLOP per image and phrase", "pixels"], rows)]
     if drift:
-        rows = [[name, *(_shown(it[key]) for key in DRIFT)] for name, it in drift.items()]
+        rows = [[name, *(shown(it[key], ".3f") for key in DRIFT)] for name, it in drift.items()]
         parts += [
             "## Drift after stage 1",
             markdown_table(["component", *(key.replace("_", " ") for key in DRIFT)], rows),
@@ -153,8 +152,8 @@ def _cost_rows(groups: Mapping[str, Sequence[StudyPart]], summary: Mapping[str, 
         rows.append(
             [
                 name,
-                *("-" if share is None else f"{100 * share:.0f}%" for share in shares),
-                *("-" if count is None else f"{count:,.0f}" for count in counts),
+                *(shown(share, ".0%") for share in shares),
+                *(shown(count, ",.0f") for count in counts),
             ]
         )
     return rows
@@ -195,17 +194,13 @@ def _draw_cost(groups: Mapping[str, Sequence[StudyPart]], path: Path) -> None:
             values = [factor * getattr(part.judgement, field) for part in group]
             if name in ("teacher", "stage-1"):
                 line = "-" if name == "teacher" else ":"
-                axes.axhline(float(np.mean(values)), color="#888888", linestyle=line, label=name)
+                axes.axhline(float(np.mean(values)), color=GREY, linestyle=line, label=name)
                 continue
             seconds = [max(part.spent.get("seconds", 0.0), 0.1) for part in group]
             axes.scatter(seconds, values, s=30, label=name)
         axes.set_xscale("log")
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel("seconds of repair")
-        axes.grid(alpha=0.25)
-        axes.legend(fontsize=8)
-    with replacing(path) as draft:
-        figure.savefig(draft, format="png", dpi=110)
+        label_axes(axes, title, "seconds of repair", "")
+    save_chart(figure, path)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -215,7 +210,3 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _plain(value: Any) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -25,8 +25,8 @@ from conceptseg.errors import DataError
 from conceptseg.presence.labelled import FitAndJudge
 from conceptseg.presence.observe import observe
 from conceptseg.presence.pairs import PairAnswer
-from conceptseg.presence.report import markdown_table
 from conceptseg.presence_reading import PresenceReading
+from conceptseg.report import markdown_table
 from conceptseg.segmenter import Segmenter
 
 PHRASES_PER_IMAGE = 8  # drawn from the list, others for every image

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from conceptseg.checkpoints.atomic_write import replacing, write_text
 from conceptseg.errors import ConfigError, TrainingError
+from conceptseg.report import save_chart
 from conceptseg.train.recipe_file import differences, dump_recipe, read_recipe
 from conceptseg.train.run_config import RunConfig
 
@@ -196,5 +197,4 @@ class RunFolder:
             axis.set_title(name.removeprefix("loss/"), fontsize=9)
             axis.set_yscale("log" if all(value > 0 for value in values) else "linear")
             axis.tick_params(labelsize=7)
-        with replacing(self.path / "losses.png") as path:
-            figure.savefig(path, format="png", dpi=100)
+        save_chart(figure, self.path / "losses.png")
