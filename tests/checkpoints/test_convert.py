@@ -157,5 +157,5 @@ def test_ways_to_read_answers_that_other_programs_do_not_have_are_said_to_be_lef
 
 
 def test_an_unknown_format_is_an_error(tmp_path: Path, tiny_model_folder: Path) -> None:
-    with pytest.raises(OptionError, match="unknown format 'onnx'; choose own, hf, official"):
+    with pytest.raises(OptionError, match="unknown format 'onnx'; choose 'own', 'hf', 'official'"):
         convert(open_checkpoint(tiny_model_folder), tmp_path, "onnx")  # type: ignore[arg-type]

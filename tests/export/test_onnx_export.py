@@ -143,7 +143,7 @@ def test_large_weights_go_into_a_file_beside_the_graph(tiny_segmenter, tmp_path,
 
 
 def test_impossible_choices_are_refused(tiny_segmenter, tmp_path):
-    with pytest.raises(cs.OptionError, match="unknown quantize 'int4'; choose 'none' or 'int8'"):
+    with pytest.raises(cs.OptionError, match="unknown quantize 'int4'; choose 'none', 'int8'"):
         export_onnx(tiny_segmenter, tmp_path / "out", quantize="int4")
     with pytest.raises(cs.OptionError, match="resolution 100 is not a positive multiple of 32"):
         export_onnx(tiny_segmenter, tmp_path / "out", resolution=100)
