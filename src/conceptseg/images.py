@@ -133,9 +133,13 @@ def model_input(
 
 
 def square_pixels(pixels: Pixels, resolution: int) -> Tensor:
-    """(H, W, 3) -> (3, resolution, resolution) uint8: the one resize that training and inference share."""
-    chw = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, 3, H, W), a view
-    return F.interpolate(chw, (resolution, resolution), mode="bilinear", antialias=True)[0]
+    """(H, W, 3) -> (3, resolution, resolution) uint8."""
+    return stretched(torch.from_numpy(pixels).permute(2, 0, 1)[None], resolution)[0]
+
+
+def stretched(pixels: Tensor, resolution: int) -> Tensor:
+    """(I, 3, H, W) -> (I, 3, resolution, resolution), 8-bit: the one resize of training and inference."""
+    return F.interpolate(pixels, (resolution, resolution), mode="bilinear", antialias=True)
 
 
 def _from_path(given: str | bytes) -> LoadedImage:

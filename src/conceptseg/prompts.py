@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from conceptseg.errors import OptionError, PromptError
-from conceptseg.models.boxes import xyxy_to_cxcywh
+from conceptseg.models.boxes import pixels_to_cxcywh
 from conceptseg.models.prompts import GeometricPrompt
 from conceptseg.models.text.tokenizer import clean
 
@@ -48,10 +48,8 @@ class BoxPrompt:
 
     def to_model(self, device: torch.device | str = "cpu") -> GeometricPrompt:
         """The same boxes as a batch of one: (1, M, 4) normalised centre and size, (1, M) labels."""
-        height, width = self.size_hw
-        normalised = torch.from_numpy(self.boxes_xyxy) / torch.tensor([width, height, width, height])
         return GeometricPrompt(
-            boxes_cxcywh=xyxy_to_cxcywh(normalised)[None].to(device),
+            boxes_cxcywh=pixels_to_cxcywh(torch.from_numpy(self.boxes_xyxy), self.size_hw)[None].to(device),
             box_labels=torch.from_numpy(self.labels)[None].to(device),
         )
 

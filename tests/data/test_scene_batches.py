@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from conceptseg.data.batch import Batch, Question
-from conceptseg.data.collate import normalised
 from conceptseg.data.scene_batches import (
     SceneBatches,
     SceneDataConfig,
@@ -22,7 +21,7 @@ from conceptseg.data.scene_questions import VISUAL
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.data.step_batches import batches_from
 from conceptseg.errors import ConfigError
-from conceptseg.models.boxes import cxcywh_to_xyxy
+from conceptseg.models.boxes import cxcywh_to_xyxy, pixels_to_cxcywh
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
 
 SMALL = SceneStage(steps=3, resolution=32, render_size=64, images=2, questions=3, mask_size=16)
@@ -228,7 +227,7 @@ def test_example_boxes_are_shares_of_the_image_they_lie_on(batch: Batch, scenes:
     x0, y0, x1, y1 = scenes[0].objects[0].box_xyxy
     first = batch.geometry.boxes_cxcywh[1, 0].tolist()
     assert first == pytest.approx([(x0 + x1) / 128, (y0 + y1) / 128, (x1 - x0) / 64, (y1 - y0) / 64])
-    assert normalised([(10.0, 5.0, 30.0, 15.0)], (20, 40)).tolist() == [[0.5, 0.5, 0.5, 0.5]]
+    assert pixels_to_cxcywh([(10.0, 5.0, 30.0, 15.0)], (20, 40)).tolist() == [[0.5, 0.5, 0.5, 0.5]]
 
 
 def test_questions_without_boxes_or_objects_still_make_a_batch(

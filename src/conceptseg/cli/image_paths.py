@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from conceptseg.data.formats.image_files import SUFFIXES
 from conceptseg.errors import ImageError
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 OVERLAY = ".overlay.png"
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from conceptseg.data.batch import Batch, Question
 from conceptseg.losses.targets import Targets
-from conceptseg.models.boxes import xyxy_to_cxcywh
+from conceptseg.models.boxes import pixels_to_cxcywh
 from conceptseg.models.prompts import GeometricPrompt
 from conceptseg.models.text.tokenizer import Tokenizer
 
@@ -45,13 +45,13 @@ def collate_images(
     for b, q in enumerate(questions):
         if q.boxes_xyxy:
             count = len(q.boxes_xyxy)
-            boxes[b, :count] = normalised(q.boxes_xyxy, images[q.exemplar_image].size_hw)
+            boxes[b, :count] = pixels_to_cxcywh(q.boxes_xyxy, images[q.exemplar_image].size_hw)
             labels[b, :count] = torch.tensor(q.labels)
             padding[b, :count] = False
         if q.objects:
             count, image = len(q.objects), images[q.image]
             objects = torch.tensor(q.objects)
-            target_boxes[b, :count] = normalised(image.boxes_xyxy[objects], image.size_hw)
+            target_boxes[b, :count] = pixels_to_cxcywh(image.boxes_xyxy[objects], image.size_hw)
             valid[b, :count] = True
             masks[b, :count] = image.masks[objects]
             has_mask[b, :count] = image.has_mask[objects]
@@ -73,11 +73,3 @@ def collate_images(
             semantic=semantic if has_mask.any() else None,
         ),
     )
-
-
-def normalised(
-    boxes_xyxy: Tensor | Sequence[tuple[float, float, float, float]], size_hw: tuple[float, float]
-) -> Tensor:
-    """Boxes on a picture of that size -> (M, 4) cxcywh in 0..1."""
-    height, width = size_hw
-    return xyxy_to_cxcywh(torch.as_tensor(boxes_xyxy) / torch.tensor([width, height, width, height]))

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from conceptseg.data.batch import RegionPhrases
-from conceptseg.data.collate import PreparedImage, normalised
+from conceptseg.data.collate import PreparedImage
 from conceptseg.data.composites import box_mask
 from conceptseg.data.names import Names
 from conceptseg.data.region_phrases import UNCLEAR
+from conceptseg.models.boxes import pixels_to_cxcywh
 from conceptseg.models.text.tokenizer import Tokenizer
 
 
@@ -41,7 +42,7 @@ def named_regions(
     """
     masks, boxes, index, called = [], [], [], []
     for number, image, own in images:
-        cxcywh = normalised(image.boxes_xyxy.view(-1, 4), image.size_hw)
+        cxcywh = pixels_to_cxcywh(image.boxes_xyxy, image.size_hw)
         for i, its in enumerate(own):
             if its:
                 masks.append(_region(image, i))

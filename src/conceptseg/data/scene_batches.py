@@ -18,11 +18,12 @@ from torch.utils.data import Dataset
 from conceptseg.data.batch import Batch, Question
 from conceptseg.data.collate import PreparedImage, collate_images
 from conceptseg.data.region_phrases import collect_region_phrases
-from conceptseg.data.scene_questions import VISUAL, QuestionConfig, QuestionMaker
+from conceptseg.data.scene_questions import QuestionConfig, QuestionMaker
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.errors import ConfigError
 from conceptseg.images import square_pixels
 from conceptseg.models.text.tokenizer import Tokenizer
+from conceptseg.prompts import VISUAL
 
 SCENES = "procedural scenes"  # the data of a model that learned from them, as its provenance says
 

@@ -15,8 +15,7 @@ from conceptseg.data.batch import Question
 from conceptseg.data.scenes import Scene
 from conceptseg.data.scenes.phrases import parse
 from conceptseg.errors import ConfigError
-
-VISUAL = "visual"  # the phrase of a prompt that has boxes only, as in the official code
+from conceptseg.prompts import VISUAL
 
 # Things that no scene shows. They teach that an unknown word is a reason to say no.
 UNKNOWN_THINGS = (

@@ -19,7 +19,7 @@ from conceptseg.distil.batch import DistilBatch
 from conceptseg.distil.feature_cache import FeatureCache
 from conceptseg.distil.recipe import DistilDataConfig
 from conceptseg.errors import DataError
-from conceptseg.images import load_image
+from conceptseg.images import load_image, square_pixels
 from conceptseg.losses.targets import Targets
 from conceptseg.models.prompts import GeometricPrompt
 from conceptseg.models.text.tokenizer import Tokenizer
@@ -151,9 +151,7 @@ def image_batch(
 
 def square(path: Path, resolution: int) -> Tensor:
     """An image file as (3, resolution, resolution) uint8, stretched with antialiasing as in use."""
-    chw = torch.from_numpy(load_image(path).pixels).permute(2, 0, 1)[None]
-    size = (resolution, resolution)
-    return torch.nn.functional.interpolate(chw, size, mode="bilinear", antialias=True)[0]
+    return square_pixels(load_image(path).pixels, resolution)
 
 
 def read_phrases(path: Path) -> list[str]:

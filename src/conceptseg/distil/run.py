@@ -29,6 +29,7 @@ from conceptseg.models.config import ModelConfig, PresenceCalibration
 from conceptseg.models.detector import Detector
 from conceptseg.models.presets import PRESETS
 from conceptseg.models.text.tokenizer import Tokenizer
+from conceptseg.prompts import VISUAL
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.exemplar_alignment import ExemplarAlignment
 from conceptseg.train.job import Work, run_job
@@ -37,7 +38,7 @@ from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.task import Task
 from conceptseg.train.validation import HeldOutLosses
 
-PROBE = ("visual", "a yellow school bus", "Über 12 naïve cafés", "zebra-striped star")
+PROBE = (VISUAL, "a yellow school bus", "Über 12 naïve cafés", "zebra-striped star")
 
 
 def train_recipe(

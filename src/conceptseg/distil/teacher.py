@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from conceptseg.checkpoints.fingerprint import model_fingerprint
 from conceptseg.checkpoints.loaders import load_checkpoint
 from conceptseg.data.batch import Batch
 from conceptseg.hub import find_model
+from conceptseg.images import stretched
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.cpu.swap import fast_on_cpu
 from conceptseg.models.detector import Detector, DetectorTrace, ImageFeatures
@@ -85,7 +85,7 @@ class Teacher:
 def normalised(pixels: Tensor, resolution: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Bring 8-bit images (I, 3, H, W) to a model's size and scale, exactly as `images.model_input` does."""
     if pixels.shape[-2:] != (resolution, resolution):
-        pixels = F.interpolate(pixels, (resolution, resolution), mode="bilinear", antialias=True)
+        pixels = stretched(pixels, resolution)
     centre, scale = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (mean, std))
     scaled = (pixels.float() / 255 - centre) / scale
     return scaled.contiguous(memory_format=torch.channels_last)

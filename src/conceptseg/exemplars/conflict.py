@@ -19,7 +19,7 @@ from conceptseg.exemplars.shown import ShownImage, ShownObject
 from conceptseg.images import model_input
 from conceptseg.losses.detection import DetectionLoss, LossWeights
 from conceptseg.losses.targets import Targets
-from conceptseg.models.boxes import xyxy_to_cxcywh
+from conceptseg.models.boxes import pixels_to_cxcywh
 from conceptseg.models.cpu.rounding import is_rounded
 from conceptseg.models.detector import ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, join_prompts
@@ -97,9 +97,7 @@ def _one(
 
 
 def _normalised(image: ShownImage, objects: Sequence[ShownObject]) -> Tensor:
-    height, width = image.pixels.shape[:2]
-    boxes = torch.tensor([it.box_xyxy for it in objects])
-    return xyxy_to_cxcywh(boxes / torch.tensor([width, height, width, height]))
+    return pixels_to_cxcywh([it.box_xyxy for it in objects], image.pixels.shape[:2])
 
 
 def _targets(image: ShownImage, concept: str) -> Targets:

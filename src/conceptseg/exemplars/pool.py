@@ -21,6 +21,7 @@ from conceptseg.data.scene_questions import QuestionConfig, QuestionMaker
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.errors import ConfigError
 from conceptseg.exemplars.dataset_scenes import DatasetQuestions, scenes_of_dataset, without_empty_masks
+from conceptseg.images import square_pixels
 from conceptseg.models.config import ModelConfig, PreprocessingConfig
 from conceptseg.models.detector import Detector
 from conceptseg.models.text.tokenizer import Tokenizer
@@ -127,7 +128,9 @@ def encode_pool(
     training = detector.training
     detector.eval()
     for start in range(0, len(scenes), IMAGES_AT_ONCE):
-        pixels = torch.stack([_square(scene, resolution) for scene in scenes[start : start + IMAGES_AT_ONCE]])
+        pixels = torch.stack(
+            [square_pixels(scene.image, resolution) for scene in scenes[start : start + IMAGES_AT_ONCE]]
+        )
         image = detector.encode_images(((pixels.float() / 255 - mean) / std).to(device))
         parts.append([level.to(dtype).cpu() for level in image.levels])
     detector.train(training)
@@ -175,11 +178,3 @@ class PoolBatches:
             batch.targets = without_empty_masks(batch.targets)
         levels = None if self.levels is None else tuple(level[numbers].float() for level in self.levels)
         return EncodedBatch(**vars(batch), levels=levels)
-
-
-def _square(scene: Scene, resolution: int) -> Tensor:
-    """(3, resolution, resolution) uint8, stretched with antialiasing as in inference."""
-    chw = torch.from_numpy(scene.image).permute(2, 0, 1)[None]
-    if chw.shape[-2:] == (resolution, resolution):
-        return chw[0]
-    return torch.nn.functional.interpolate(chw, (resolution, resolution), mode="bilinear", antialias=True)[0]

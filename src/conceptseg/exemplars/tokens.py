@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from conceptseg.exemplars.shown import ShownImage, ShownObject
 from conceptseg.images import load_image
-from conceptseg.models.boxes import xyxy_to_cxcywh
+from conceptseg.models.boxes import pixels_to_cxcywh
 from conceptseg.models.exemplar.encoder import pool_regions
 from conceptseg.models.prompts import GeometricPrompt
 from conceptseg.segmenter import Segmenter
@@ -37,12 +37,10 @@ class BoxTokens:
 
 def read_boxes(segmenter: Segmenter, pixels: NDArray[np.uint8], boxes_xyxy: Sequence[Box]) -> BoxTokens:
     """Encode a picture, and each of these boxes on it as the only positive example."""
-    height, width = pixels.shape[:2]
     device = segmenter.device
     with segmenter.inference():
         image = segmenter.encode_pixels([load_image(pixels)])
-        scale = torch.tensor([width, height, width, height])
-        boxes = xyxy_to_cxcywh(torch.tensor(boxes_xyxy) / scale)[:, None].to(device)  # (n, 1, 4)
+        boxes = pixels_to_cxcywh(boxes_xyxy, pixels.shape[:2])[:, None].to(device)  # (n, 1, 4)
         index = torch.zeros(len(boxes), dtype=torch.long, device=device)
         labels = torch.ones(len(boxes), 1, dtype=torch.long, device=device)
         made = segmenter.detector.encode_exemplars(image, GeometricPrompt(boxes, labels), index)

@@ -14,7 +14,7 @@ from torch import Tensor
 from conceptseg.data.concept_image import ConceptImage
 from conceptseg.errors import DataError, OptionError
 from conceptseg.images import load_image
-from conceptseg.models.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from conceptseg.models.boxes import cxcywh_to_xyxy, pixels_to_cxcywh
 from conceptseg.models.detector import DetectorOutput, DetectorTrace, ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens
 from conceptseg.presence.drift import Drift
@@ -169,8 +169,7 @@ def _example_boxes(image: ConceptImage) -> Tensor:
         next((it.box_xyxy for it in objects if not it.crowd), None) for objects in image.phrases.values()
     ]
     boxes = list(dict.fromkeys(box for box in firsts if box is not None))[:EXAMPLES_PER_IMAGE]
-    size = torch.tensor([image.width, image.height, image.width, image.height])
-    return xyxy_to_cxcywh(torch.tensor(boxes).reshape(-1, 4) / size)
+    return pixels_to_cxcywh(boxes, (image.height, image.width))
 
 
 def _same_words(student: Segmenter, teacher: Segmenter, phrases: Sequence[str]) -> bool:

@@ -51,6 +51,7 @@ from conceptseg.presence.repairing import (
 from conceptseg.presence.report import write_diagnosis
 from conceptseg.presence.stopwatch import read_spent, stopwatch
 from conceptseg.presence.study_report import StudyPart, write_study
+from conceptseg.prompts import VISUAL
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.recipe_file import read_recipe, recipe_values
 from conceptseg.train.run_config import check
@@ -276,7 +277,7 @@ def describe_model(model: Segmenter) -> dict[str, float | int | str]:
     """Size and compute of one image with one phrase."""
     detector, side = model.detector, model.resolution
     pixels = torch.zeros(1, 3, side, side, device=model.device)
-    ids = model.tokenizer(["visual"]).to(model.device)
+    ids = model.tokenizer([VISUAL]).to(model.device)
     trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
     for parameter in trained:  # the counter follows gradients, and stumbles over those that nothing asks for
         parameter.requires_grad_(False)
