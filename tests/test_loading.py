@@ -70,6 +70,13 @@ def test_rounded_weights_are_not_run_in_another_number_type(rounded: Segmenter) 
     assert Segmenter(*parts, dtype="bfloat16").dtype == torch.bfloat16
 
 
+def test_a_model_that_is_only_asked_has_nothing_to_train(rounded: Segmenter, tiny_model_folder: Path) -> None:
+    with pytest.raises(cs.OptionError, match="loaded in bfloat16 and can only be asked; load it with dtype="):
+        rounded.trainable()
+    whole = cs.load(tiny_model_folder, device="cpu", dtype="float32")
+    assert whole.trainable() is whole.detector
+
+
 def test_what_needs_the_weights_themselves_is_refused(
     rounded: Segmenter, tmp_path: Path, picture: np.ndarray
 ) -> None:

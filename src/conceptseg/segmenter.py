@@ -133,6 +133,19 @@ class Segmenter:
             )
         return self.network
 
+    def trainable(self) -> Detector:
+        """The torch network with the weights of its file: for gradients, and for writing it down.
+
+        Raises:
+            OptionError: this segmenter can only be asked: its network was exported, or loaded in bfloat16.
+        """
+        detector = self.detector
+        if is_rounded(detector):
+            raise OptionError(
+                "this model was loaded in bfloat16 and can only be asked; load it with dtype='float32'"
+            )
+        return detector
+
     def __repr__(self) -> str:
         name = self.config.provenance.get("name", "model")
         kind = str(self.dtype).removeprefix("torch.")

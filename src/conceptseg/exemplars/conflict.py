@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from conceptseg.errors import OptionError
 from conceptseg.exemplars.shown import ShownImage, ShownObject
 from conceptseg.images import model_input
 from conceptseg.losses.detection import DetectionLoss, LossWeights
@@ -40,9 +39,7 @@ def gradient_conflict(
     Raises:
         OptionError: the model was loaded in bfloat16.
     """
-    detector = segmenter.detector
-    if is_rounded(detector):
-        raise OptionError("gradients need the weights in float32; load the model with dtype='float32'")
+    detector = segmenter.trainable()
     shared = [p for part in (detector.vision_encoder, detector.neck) for p in part.parameters()]
     asked = [parameter.requires_grad for parameter in shared]
     try:

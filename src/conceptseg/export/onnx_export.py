@@ -17,7 +17,6 @@ from conceptseg.export.check import check_graph, real_arguments
 from conceptseg.export.graphs import DetectorGraph, ExemplarGraph, Graph, TextGraph, VisionGraph
 from conceptseg.export.quantize import check_quantised, quantise_graph
 from conceptseg.export.to_onnx import OPSET, check_exporter, write_graph
-from conceptseg.models.cpu.rounding import is_rounded
 from conceptseg.segmenter import Segmenter
 
 
@@ -56,11 +55,9 @@ def export_onnx(
     """
     check_choice("quantize", quantize, Quantize)
     folder, config = Path(folder), segmenter.config
-    detector = segmenter.detector
+    detector = segmenter.trainable()
     if next(detector.parameters()).device.type != "cpu":
         raise OptionError("load the model with device='cpu' to export it")
-    if is_rounded(detector):
-        raise OptionError("this model was loaded in bfloat16; load it with dtype='float32' to export it")
     stride = config.architecture.vision.stride
     resolution = choose_resolution(resolution, segmenter.resolution, stride)
     check_exporter()
