@@ -7,7 +7,6 @@ calibrated, and a model's config can ask for repeats to be dropped and for masks
 
 from __future__ import annotations
 
-
 import numpy as np
 import numpy.typing as npt
 import torch

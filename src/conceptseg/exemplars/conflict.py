@@ -19,7 +19,6 @@ from conceptseg.images import model_input
 from conceptseg.losses.detection import DetectionLoss, LossWeights
 from conceptseg.losses.targets import Targets
 from conceptseg.models.boxes import pixels_to_cxcywh
-from conceptseg.models.cpu.rounding import is_rounded
 from conceptseg.models.detector import ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, join_prompts
 from conceptseg.prompts import VISUAL
