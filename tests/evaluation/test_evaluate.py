@@ -249,7 +249,7 @@ def test_limit_takes_the_first_images_and_progress_is_told(cats_and_dogs: list[C
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"prompts": "points"}, OptionError, "choose text, boxes or both"),
+        ({"prompts": "points"}, OptionError, "choose 'text', 'boxes', 'both'"),
         ({"limit": 0}, OptionError, "limit is 0"),
         ({"worst": -1}, OptionError, "worst is -1"),
         ({"threshold": 1.5}, OptionError, "1.5"),
