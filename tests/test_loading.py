@@ -88,7 +88,7 @@ def test_what_needs_the_weights_themselves_is_refused(
             save_model_folder(tmp_path / "saved", *parts, dtype=dtype)
     with pytest.raises(cs.OptionError, match="load it with dtype='float32'"):
         export_onnx(rounded, tmp_path / "exported")
-    with pytest.raises(cs.OptionError, match="load the model with dtype='float32'"):
+    with pytest.raises(cs.OptionError, match="load it with dtype='float32'"):
         gradient_conflict(rounded, [ShownImage(picture, ())], [])
     assert not (tmp_path / "saved").exists() and not (tmp_path / "exported").exists()
 
