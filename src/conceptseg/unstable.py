@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 def cpu_capabilities() -> Mapping[str, bool]:
@@ -72,7 +72,7 @@ def what_would_run(error: Exception) -> str | None:
     return None if asked is None else asked[1]
 
 
-def timm_blocks() -> tuple[type[nn.Module], type[nn.Module]]:
+def timm_blocks() -> tuple[type[Any], type[Any]]:
     """EfficientViT's linear attention and TinyViT's block, whose parts `vision/student.py` exchanges.
 
     Modules of single models, tried on timm 1.0.31; `pyproject.toml` keeps 1.1 out. Without

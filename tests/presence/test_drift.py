@@ -64,20 +64,25 @@ def test_changed_words_show_in_text_and_after_it_but_not_in_the_image() -> None:
     )
 
 
+def with_trunk(trace: DetectorTrace, trunk: list[torch.Tensor]) -> DetectorTrace:
+    """The same of a network with other maps."""
+    image = dataclasses.replace(trace.image, trunk=trunk)
+    return dataclasses.replace(trace, source=dataclasses.replace(trace.source, image=image))
+
+
 def test_maps_of_another_size_are_resized_and_it_is_said() -> None:
     teacher = inside(tiny_detector())
-    trunk = [torch.nn.functional.interpolate(teacher.trunk[0], scale_factor=2.0)]
+    trunk = [torch.nn.functional.interpolate(teacher.image.trunk[0], scale_factor=2.0)]
     drift = Drift()
-    drift.add(dataclasses.replace(teacher, trunk=trunk), teacher, same_words=True)
+    drift.add(with_trunk(teacher, trunk), teacher, same_words=True)
     assert drift.notes == ["vision trunk: the student's (14, 14) map was resized to the teacher's (7, 7)"]
     assert drift.result()["vision trunk"].cosine == pytest.approx(1, abs=1e-5)
 
 
 def test_what_has_no_counterpart_is_left_out_and_said() -> None:
     teacher = inside(tiny_detector())
-    student = dataclasses.replace(
-        teacher, trunk=teacher.trunk * 2, hidden_states=teacher.hidden_states[:, :2]
-    )
+    student = with_trunk(teacher, teacher.image.trunk * 2)
+    student.decoded = dataclasses.replace(teacher.decoded, hidden=teacher.decoded.hidden[:, :2])
     drift = Drift()
     drift.add(student, teacher, same_words=False)
     assert [note.split(":")[0] for note in drift.notes] == ["vision trunk", "text", "decoder"]

@@ -137,8 +137,8 @@ class OneToManyOutput:
 class DetectorTrace(Detections):
     """The answers and all that lies between image and answer, for training, distillation and study.
 
-    Pixels and what is made of them are computed when they are read: do it where the network ran, in the same
-    autocast.
+    Pixels and what is made of them are computed when they are first read, and kept: read them where the
+    network ran, in the same autocast.
     """
 
     fusion: FusionOutput  # .memory (HW, B, D), what it was fused from, and where its tokens lie
@@ -148,6 +148,7 @@ class DetectorTrace(Detections):
     many_class_logits: Tensor | None = None  # (L, N, B) of the auxiliary queries of training
     _pixels: Tensor | None = None
     _query_masks: QueryMasks | None = None
+    _semantic_logits: Tensor | None = None
 
     @property
     def image(self) -> ImageFeatures:
@@ -176,7 +177,9 @@ class DetectorTrace(Detections):
     @property
     def semantic_logits(self) -> Tensor:
         """Is a pixel part of any instance? (B, 1, h, w)."""
-        return self.source.mask_head.semantic_logits(self.pixels)
+        if self._semantic_logits is None:
+            self._semantic_logits = self.source.mask_head.semantic_logits(self.pixels)
+        return self._semantic_logits
 
     @property
     def one_to_many(self) -> OneToManyOutput | None:
@@ -251,7 +254,7 @@ class Detector(nn.Module):
         if image_index is None:
             image_index = torch.arange(token_ids.shape[0], device=pixels.device) % pixels.shape[0]
         output = self.answer(image, self.encode_text(token_ids), geometry, image_index)
-        _ = output.query_masks  # made here, so that it is a part of what is compiled
+        _ = output.query_masks, output.semantic_logits  # made here: they are a part of what is compiled
         return output
 
     def answer(
