@@ -92,7 +92,7 @@ def build_backbone(name: str) -> nn.Module:
             module.eps = LINEAR_ATTENTION_EPS * LINEAR_ATTENTION_SCALE**2
         elif isinstance(module, windowed_block):
             attention = WindowAttention(module.dim, module.num_heads, module.window_size)
-            module.attn = attention  # type: ignore[assignment]  # in place of timm's own
+            module.attn = attention  # in place of timm's own
     return model
 
 
