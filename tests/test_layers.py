@@ -20,7 +20,7 @@ LAYERS = (
     "prompts report result runtime segment_options segmenter",
     "evaluation",
     "train",
-    "distil finetune exemplars export benchmark",
+    "distil finetune exemplars export benchmark conformance",
     "presence",  # repairs by distillation, and studies students
     "cli serving",
 )

@@ -16,6 +16,7 @@ import typer
 import conceptseg
 from conceptseg.cli import (
     benchmark,
+    conformance,
     convert,
     data,
     demo,
@@ -61,6 +62,7 @@ distill.register(app)
 presence.register(app)
 export.register(app)
 benchmark.register(app)
+conformance.register(app)
 
 
 @app.callback(invoke_without_command=True)
