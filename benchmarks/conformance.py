@@ -26,8 +26,8 @@ OUT = ROOT / "benchmarks" / "results" / "conformance.md"
 INTRODUCTION = """\
 # The conformance kit on transformers
 
-`transformers` {transformers} `Sam3Model`, opened with `from_pretrained` from the kit's weights, float32 on the
-CPU, torch {torch}. Difference: the largest one of a stage, over the root mean square of the stage; of masks the
+`transformers` {transformers} `Sam3Model`, opened with `from_pretrained` from the kit's weights, float32 on
+the CPU, torch {torch}. Difference: the largest one of a stage, over its root mean square; of masks the
 share of pixels that differ. Written by `python benchmarks/conformance.py`.
 
 As released, "released"; "no clamp": with `clamp_presence_logit_max_val` set to infinity; "epsilon 1e-6": with

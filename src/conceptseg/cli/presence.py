@@ -233,4 +233,6 @@ def _print(diagnosis: Diagnosis) -> None:
     print_table(["presence", *names], figure_rows(columns), numbers=names)
     if diagnosis.drift:
         print_table(DRIFT_HEADINGS, drift_rows(diagnosis), numbers=DRIFT_HEADINGS[1:])
+    for fault in diagnosis.faults:
+        print(f"remedy ({fault.kind}): {fault.remedy}")
     print(f"verdict: {diagnosis.verdict.repair}: {diagnosis.verdict.reason}")

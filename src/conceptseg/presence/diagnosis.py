@@ -15,6 +15,7 @@ from typing import Any
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.errors import DataError
 from conceptseg.loading import load
+from conceptseg.presence.faults import Fault, find_faults
 from conceptseg.presence.features import FeatureDrift
 from conceptseg.presence.labelled import judging_data
 from conceptseg.presence.observe import observe
@@ -30,6 +31,7 @@ class Diagnosis:
 
     Attributes:
         verdict: the repair that fits, and why.
+        faults: in how the model is read or run, which look like a collapse.
         student: figures of the model.
         teacher: those of its teacher on the same pairs; None without one.
         drift: component -> distance from the teacher, in the order of the network; empty without one.
@@ -41,6 +43,7 @@ class Diagnosis:
     """
 
     verdict: Verdict
+    faults: list[Fault]
     student: PresenceFigures
     teacher: PresenceFigures | None
     drift: dict[str, FeatureDrift]
@@ -129,8 +132,11 @@ def _diagnose(
     ours = presence_figures(found.student)
     theirs = presence_figures(found.teacher) if teacher is not None else None
     drift = found.drift.result()
+    asked = list(dict.fromkeys(answer.phrase for answer in found.student))
+    faults = find_faults(student, teacher, asked) if asked else []
     return Diagnosis(
-        verdict=decide(ours, theirs, drift, rule),
+        verdict=decide(ours, theirs, drift, rule, faults),
+        faults=faults,
         student=ours,
         teacher=theirs,
         drift=drift,

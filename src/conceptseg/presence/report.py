@@ -25,6 +25,7 @@ from conceptseg.report import NO_FIGURES, can_draw, markdown_table, report_json,
 DIAGNOSIS, REPORT = "diagnosis.json", "report.md"
 ADVICE = {
     "none": "Nothing to repair.",
+    "fault": "Mend this first, and diagnose again; no repair of presence can.",
     "calibrate": "Fit a calibration: `conceptseg presence repair --method calibrate`, from labels, or with "
     "`--labels none --teacher TEACHER` without any.",
     "finetune": "Train the presence token and head on a little annotated data, present and absent phrases: "
@@ -81,6 +82,7 @@ def diagnosis_json(diagnosis: Diagnosis) -> str:
     answers = [*diagnosis.student_answers, *diagnosis.teacher_answers]
     values = {
         "verdict": asdict(diagnosis.verdict),
+        "faults": [asdict(fault) for fault in diagnosis.faults],
         "rule": asdict(diagnosis.rule),
         "model": diagnosis.student.to_dict(),
         "teacher": None if theirs is None else theirs.to_dict(),
@@ -131,6 +133,7 @@ def _markdown(diagnosis: Diagnosis, figures: list[tuple[str, str]]) -> str:
         f"# Presence of {setup['model']['name']} on {setup['dataset']}, {setup['split']}",
         f"**Verdict: {verdict.repair}.** {verdict.reason[0].upper()}{verdict.reason[1:]}",
         ADVICE[verdict.repair],
+        *(f"**Fault, {fault.kind}:** {fault.finding}. {fault.remedy}" for fault in diagnosis.faults),
         f"{setup['images']:,} images, threshold {setup['threshold']:g}; the model's config says presence "
         f"{setup['model']['presence_mode']} (scale {calibration['scale']:g}, "
         f"offset {calibration['offset']:g}), {setup['model']['resolution']} px"

@@ -1,6 +1,7 @@
 """What broke, and which repair fits: a rule over the figures of a diagnosis.
 
-Read from top to bottom, the first line that holds decides:
+A fault in how the model is read or run (`faults.py`) comes first: it looks like a collapse and is none. Then,
+read from top to bottom, the first line that holds decides:
 
 1. nothing to rank: no present or no absent pairs were asked             -> undecided
 2. class scores lost: objects are not found even without presence        -> distil
@@ -16,14 +17,15 @@ Read from top to bottom, the first line that holds decides:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from conceptseg.errors import ConfigError
+from conceptseg.presence.faults import Fault
 from conceptseg.presence.features import FeatureDrift
 from conceptseg.presence.pairs import PresenceFigures
 
-REPAIRS = ("none", "calibrate", "finetune", "distil", "undecided")
+REPAIRS = ("none", "fault", "calibrate", "finetune", "distil", "undecided")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def decide(
     teacher: PresenceFigures | None,
     drift: Mapping[str, FeatureDrift],
     rule: VerdictRule,
+    faults: Sequence[Fault] = (),
 ) -> Verdict:
     """Apply the rule.
 
@@ -70,7 +73,24 @@ def decide(
         teacher: those of its teacher on the same pairs; None without one.
         drift: component -> how far it lies from the teacher's; empty without one.
         rule: the thresholds.
+        faults: in how the model is read or run. Where figures say that something is wrong, these are the
+            verdict; where nothing is, they are still named.
     """
+    verdict = _by_figures(student, teacher, drift, rule)
+    if not faults:
+        return verdict
+    named = " ".join(f"{fault.kind}: {fault.finding}." for fault in faults)
+    if verdict.repair == "none":
+        return Verdict("none", f"{verdict.reason} Yet {named}")
+    return Verdict("fault", f"{named} Until that is mended, figures say nothing about presence.")
+
+
+def _by_figures(
+    student: PresenceFigures,
+    teacher: PresenceFigures | None,
+    drift: Mapping[str, FeatureDrift],
+    rule: VerdictRule,
+) -> Verdict:
     if not student.present_pairs or not student.absent_pairs:
         kind = "present" if not student.present_pairs else "absent"
         return Verdict("undecided", f"no {kind} pair was asked, so presence cannot be ranked.")
