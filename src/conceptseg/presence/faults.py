@@ -307,7 +307,10 @@ def _weights(detector: Detector) -> Iterator[Fault]:
             starting.append(name)
     if starting:
         shown = ", ".join(starting[:3]) + (", ..." if len(starting) > 3 else "")
-        finding = f"{len(starting)} of {looked_at} tensors are as a network starts, not as training leaves them: {shown}"
+        finding = (
+            f"{len(starting)} of {looked_at} tensors are as a network starts, not as training leaves them: "
+            f"{shown}"
+        )
         remedy = (
             "Look at `conceptseg models info` and at how the file was made: keys that were missing there "
             "were filled with fresh values."
