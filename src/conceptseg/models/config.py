@@ -69,6 +69,9 @@ class ViTConfig:
     rope_theta: float = 10000.0
     drop_path: float = 0.1  # stochastic depth of the last block; earlier blocks less, linearly
     norm_eps: float = 1e-5
+    # True: the first product of every feed-forward in bfloat16 and its GELU by tanh, as the official code has
+    # them on CUDA since SAM 3.1. False: as before, in what the trunk computes in, and GELU exactly
+    rounded_mlp: bool = False
 
     def __post_init__(self) -> None:
         _within("vision.", self, width=WIDTH, mlp_width=WIDTH, heads=WIDTH, depth=SOME_LAYERS)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from conceptseg.errors import ConfigError
+from conceptseg.models.build import build_vision_encoder
 from conceptseg.models.config import ViTConfig
 from conceptseg.models.layers.rope import axial_rope_table, rotate
 from conceptseg.models.vision.vit import Block, VisionTransformer
@@ -101,3 +105,18 @@ def test_stochastic_depth_grows_linearly_to_the_last_block() -> None:
 def test_a_head_width_that_rotary_positions_cannot_use_is_refused() -> None:
     with pytest.raises(ConfigError, match="multiple of 4"):
         ViTConfig(width=12, heads=2)
+
+
+def test_a_rounded_feed_forward_is_that_of_the_official_code_since_sam_3_1() -> None:
+    config = dataclasses.replace(TINY.vision, rounded_mlp=True)
+    exact, rounded = trunk(), build_vision_encoder(config).eval()
+    rounded.load_state_dict(exact.state_dict())  # the same keys
+    x = torch.randn(2, 5, 5, config.width)
+    first, _, second = exact.blocks[0].mlp
+    product = F.linear(x.bfloat16(), first.weight.bfloat16(), first.bias.bfloat16())
+    expected = second(F.gelu(product.float(), approximate="tanh").bfloat16().float())
+    with torch.no_grad():
+        assert torch.equal(rounded.blocks[0].mlp(x), expected)
+        assert not torch.equal(exact.blocks[0].mlp(x), expected)
+    # With gradients the official code computes exactly, and so does this.
+    assert torch.equal(rounded.blocks[0].mlp(x), exact.blocks[0].mlp(x))

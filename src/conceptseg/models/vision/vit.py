@@ -29,6 +29,7 @@ class VisionTransformer(nn.Module):
         rope_theta: float,
         drop_path: float,
         norm_eps: float,
+        rounded_mlp: bool = False,
     ) -> None:
         super().__init__()
         self.channels = (width,)
@@ -46,6 +47,7 @@ class VisionTransformer(nn.Module):
                 rope_theta=rope_theta,
                 drop_path=drop_path * i / max(depth - 1, 1),
                 norm_eps=norm_eps,
+                rounded_mlp=rounded_mlp,
             )
             for i in range(depth)
         )
@@ -81,13 +83,15 @@ class Block(nn.Module):
         rope_theta: float,
         drop_path: float,
         norm_eps: float,
+        rounded_mlp: bool = False,
     ) -> None:
         super().__init__()
         self.window = window
         self.norm1 = nn.LayerNorm(width, eps=norm_eps)
         self.attention = RotaryAttention(width, heads, rope_theta, rope_window)
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(), nn.Linear(mlp_width, width))
+        mlp = RoundedMLP if rounded_mlp else nn.Sequential
+        self.mlp = mlp(nn.Linear(width, mlp_width), nn.GELU(), nn.Linear(mlp_width, width))
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:  # (I, h, w, C)
@@ -112,6 +116,23 @@ class Block(nn.Module):
         x = self.attention(x.reshape(-1, self.window, self.window, channels))
         x = x.reshape(images, rows, columns, self.window, self.window, channels).transpose(2, 3)
         return x.reshape(images, rows * self.window, columns * self.window, channels)[:, :height, :width]
+
+
+class RoundedMLP(nn.Sequential):
+    """A feed-forward as the official code since SAM 3.1 runs it on CUDA, where no gradient is needed.
+
+    One fused kernel takes the input and the first weights in bfloat16, and its GELU is that by tanh. There
+    the second product has to be in bfloat16 too, by autocast; here it is in what the trunk computes in.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, gelu, second = self
+        if torch.is_grad_enabled():
+            return second(gelu(first(x)))
+        with torch.autocast(x.device.type, torch.bfloat16):
+            y = first(x)
+        y = F.gelu(y.float(), approximate="tanh").to(torch.bfloat16)
+        return second(y.to(x.dtype))
 
 
 class RotaryAttention(nn.Module):
