@@ -49,16 +49,16 @@ def outputs(config: DetectorConfig, state: dict[str, Tensor], side: int, half: b
     ids = torch.zeros(2, config.text.context_length, dtype=torch.long)
     ids[:, :4] = torch.tensor(WORDS)
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        found = detector(pixels, ids, return_intermediates=True)
-    assert found.intermediates is not None and found.mask_logits is not None
+        found = detector(pixels, ids)
+        masks = found.mask_logits
     return {
-        "trunk": found.intermediates.trunk[0],
-        "neck, last level": found.intermediates.levels[-1],
-        "memory": found.intermediates.memory,
+        "trunk": found.image.trunk[0],
+        "neck, last level": found.image.levels[-1],
+        "memory": found.fusion.memory,
         "class logits": found.class_logits[-1],
         "boxes": found.boxes_cxcywh[-1],
         "presence logits": found.presence_logits[-1],
-        "mask logits": found.mask_logits,
+        "mask logits": masks,
     }
 
 

@@ -15,6 +15,7 @@ from conceptseg.conformance.weights import randomise, tiny_config
 from conceptseg.data.concept_data import ConceptDataset, open_dataset
 from conceptseg.models.build import build_detector
 from conceptseg.models.config import TextConfig
+from conceptseg.models.cpu import modules
 from conceptseg.models.layers.attention import Attention
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
 from conceptseg.models.vision import vit
@@ -151,12 +152,14 @@ def test_another_norm_epsilon(data: ConceptDataset, part: str) -> None:
 def test_rotary_positions_in_half_precision(
     data: ConceptDataset, monkeypatch: pytest.MonkeyPatch, rounded: str
 ) -> None:
-    table, rotate = vit.axial_rope_table, vit.rotate
     if rounded == "tables":
+        table = vit.axial_rope_table
         half = lambda *where: tuple(it.bfloat16().float() for it in table(*where))  # noqa: E731
         monkeypatch.setattr(vit, "axial_rope_table", half)
     else:
-        monkeypatch.setattr(vit, "rotate", lambda x, *tables: rotate(x.bfloat16(), *tables).to(x.dtype))
+        turn = modules.rotate_by_complex_product
+        half = lambda x, *tables: turn(x.bfloat16(), *tables).to(x.dtype)  # noqa: E731
+        monkeypatch.setattr(modules, "rotate_by_complex_product", half)
     verdict_names(diagnose(model(), data), "rotary positions", "differs by")
 
 

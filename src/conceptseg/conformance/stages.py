@@ -50,37 +50,30 @@ def stage_tensors(detector: Detector, config: ModelConfig, questions: Questions)
     loaded = [load_image(image) for image in questions.images]
     pixels = torch.stack([model_input(image.pixels, pre.resolution, pre.mean, pre.std) for image in loaded])
     with torch.inference_mode(), _caught(detector) as caught:
-        output = detector(
-            pixels,
-            questions.token_ids,
-            questions.geometry(),
-            questions.image_index,
-            return_intermediates=True,
-        )
-    inside = output.intermediates
-    assert inside is not None and inside.text is not None and inside.exemplars is not None
-    assert output.mask_logits is not None and output.semantic_logits is not None and output.pixels is not None
+        output = detector(pixels, questions.token_ids, questions.geometry(), questions.image_index)
+        raw = output.raw()
+    assert raw.pixels is not None and output.text is not None and output.exemplars is not None
     regions = torch.unflatten(caught["exemplar.regions"], 0, questions.box_padding.shape)  # (B, M, D, r, r)
     caught["exemplar.regions"] = regions.transpose(0, 1)
     tensors = {
         "pixels": pixels,
         **caught,
-        "trunk": inside.trunk[0],
-        **{f"neck.{i}": level for i, level in enumerate(inside.levels)},
-        "text": inside.text.tokens,
-        "text.padding": inside.text.padding_mask,
-        "exemplar": inside.exemplars.tokens,
-        "exemplar.padding": inside.exemplars.padding_mask,
+        "trunk": output.image.trunk[0],
+        **{f"neck.{i}": level for i, level in enumerate(output.image.levels)},
+        "text": output.text.tokens,
+        "text.padding": output.text.padding_mask,
+        "exemplar": output.exemplars.tokens,
+        "exemplar.padding": output.exemplars.padding_mask,
         "box_padding": questions.box_padding,
-        "memory": inside.memory,
+        "memory": output.fusion.memory,
         "class": output.class_logits[-1],
         "presence": output.presence_logits[-1],
         "boxes": output.boxes_cxcywh[-1],
-        "mask.pixels": output.pixels,
-        "masks": output.mask_logits,
-        "semantic": output.semantic_logits,
+        "mask.pixels": raw.pixels,
+        "masks": raw.mask_logits,
+        "semantic": raw.semantic_logits,
     }
-    for i, hidden in enumerate(inside.hidden_states):
+    for i, hidden in enumerate(output.decoded.hidden):
         tensors[f"decoder.layers.{i}.hidden"] = hidden
         tensors[f"decoder.layers.{i}.boxes"] = output.boxes_cxcywh[i]
         tensors[f"decoder.layers.{i}.presence"] = output.presence_logits[i]
