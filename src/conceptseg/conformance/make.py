@@ -33,7 +33,7 @@ from conceptseg.errors import OptionError
 from conceptseg.models.build import build_detector
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
-from conceptseg.postprocess import detection_scores
+from conceptseg.presence_reading import PresenceReading
 from conceptseg.segmenter import Segmenter
 
 TextKind = Literal["clip", "mobileclip"]
@@ -142,9 +142,7 @@ def make_questions(tokenizer: Tokenizer, seed: int) -> Questions:
 
 def _threshold(tensors: dict[str, Tensor], config: ModelConfig) -> float:
     """A number in a gap between scores, so that rounding keeps the same detections: of many prompts some."""
-    scores = detection_scores(
-        tensors["class"], tensors["presence"], config.presence_mode, config.presence_calibration
-    )  # (N, B)
+    scores = PresenceReading.of(config).scores(tensors["class"], tensors["presence"])  # (N, B)
     ordered = scores.flatten().sort().values
     wide = (ordered[1:] > 1.01 * ordered[:-1]) & (ordered[1:] > LEAST_SCORE)
     between = ((ordered[1:] + ordered[:-1]) / 2)[wide]  # (gaps,)
