@@ -122,6 +122,8 @@ def test_an_exemplar_that_cannot_be_written_says_so(tiny_segmenter, picture, tmp
     (tmp_path / "file").touch()
     with pytest.raises(cs.PromptError, match="cannot be written"):
         tiny_segmenter.exemplar(picture, BOX).save(tmp_path / "file" / "widget.safetensors")
+    with pytest.raises(cs.PromptError, match="cannot be written: embedded null byte"):
+        tiny_segmenter.exemplar(picture, BOX).save(tmp_path / "a\0.safetensors")
 
 
 def test_an_exemplar_needs_boxes_that_lie_on_the_image(tiny_segmenter, picture):

@@ -85,6 +85,9 @@ def test_a_box_over_the_edge_is_clipped_to_the_image():
         (["a", 0, 10, 10], "must be four numbers"),
         ([None, 0, 10, 10], "must be four numbers"),
         ([True, 0, 10, 10], "must be four numbers"),
+        ([0, 0, 10**400, 10], "not finite"),
+        ([torch.zeros(0), 0, 10, 10], "must be four numbers"),
+        ([torch.zeros(2, 2), 0, 10, 10], r"\[tensor\(\[\[0., 0.\],.*, 0, 10, 10\] must be four numbers"),
     ],
 )
 def test_wrong_boxes_say_which_and_why(box, message):

@@ -181,6 +181,8 @@ def test_save_elsewhere_is_one_clear_error(picture, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OptionError, match="cannot be written"):
         result.save(tmp_path / "file" / "overlay.png")
+    with pytest.raises(OptionError, match="cannot be written: embedded null byte"):
+        result.save(tmp_path / "a\0.png")
     with pytest.raises(OptionError, match="does not hold its image"):
         dataclasses.replace(result, image=None).plot()
 

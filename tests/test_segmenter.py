@@ -244,6 +244,44 @@ def test_segment_many_checks_its_options_before_it_reads_anything(tiny_segmenter
         list(tiny_segmenter.segment_many([picture, picture[:20, :20]], boxes=[[50, 30, 80, 50]]))
 
 
+@pytest.mark.parametrize("odd", [np.zeros((2, 2)), torch.zeros(2, 2), np.array(object()), "x" * 5000])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "presence",
+        "dedupe",
+        "max_instances",
+        "threshold",
+        "boxes",
+        "labels",
+        "exemplar",
+        "batch_size",
+        "on_error",
+    ],
+)
+def test_what_is_no_option_is_refused_in_one_short_line(tiny_segmenter, picture, name, odd):
+    for call in (tiny_segmenter.segment, tiny_segmenter.segment_many):
+        if call == tiny_segmenter.segment and name in ("batch_size", "on_error"):
+            continue
+        given = [picture] if call == tiny_segmenter.segment_many else picture
+        with pytest.raises((cs.OptionError, cs.PromptError)) as caught:
+            list(call(given, **{"text": "coin", name: odd}))
+        assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
+
+
+def test_whether_raw_outputs_are_wanted_is_yes_or_no(tiny_segmenter, picture):
+    with pytest.raises(cs.OptionError, match="return_raw must be True or False; got array"):
+        tiny_segmenter.segment(picture, text="coin", return_raw=np.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((8, 8, 3), np.uint8), torch.zeros(3, 8, 8, dtype=torch.uint8), np.array(1)]
+)
+def test_one_image_is_not_taken_for_many(tiny_segmenter, images):
+    with pytest.raises(cs.OptionError, match="for a single image use segment"):
+        tiny_segmenter.segment_many(images, text="coin")
+
+
 def test_asking_nothing_and_impossible_options_are_clear_errors(tiny_segmenter, picture):
     for prompt in ({}, {"boxes": []}, {"boxes": np.zeros((0, 4))}):
         with pytest.raises(cs.PromptError, match="nothing was asked: give text, boxes, an exemplar"):

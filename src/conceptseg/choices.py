@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias, get_args
 
-from conceptseg.errors import OptionError
+from conceptseg.errors import OptionError, shown
 
 PresenceMode: TypeAlias = Literal["multiply", "ignore", "calibrated"]
 DedupeMode: TypeAlias = Literal["none", "nms", "containment"]
@@ -26,6 +26,6 @@ def check_choice(name: str, value: object, choices: Any) -> None:
     Raises:
         OptionError: says what there is.
     """
-    if value not in get_args(choices):
+    if not isinstance(value, str) or value not in get_args(choices):
         known = ", ".join(map(repr, get_args(choices)))
-        raise OptionError(f"unknown {name} {value!r}; choose {known}")
+        raise OptionError(f"unknown {name} {shown(value)}; choose {known}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from conceptseg.errors import OptionError
+from conceptseg.errors import OptionError, shown
 from conceptseg.models.config import RESOLUTION
 from conceptseg.models.cpu.choice import instruction_set
 
@@ -21,7 +21,7 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     Raises:
         OptionError: unknown, or not on this machine.
     """
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -29,11 +29,11 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
         chosen = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise OptionError(
-            f"unknown device {device!r}; choose auto, cpu, cuda (or cuda:0, ...) or mps"
+            f"unknown device {shown(device)}; choose auto, cpu, cuda (or cuda:0, ...) or mps"
         ) from error
     if chosen.type not in ("cpu", "cuda", "mps"):
         raise OptionError(
-            f"device {device!r} is not supported; choose auto, cpu, cuda (or cuda:0, ...) or mps"
+            f"device {shown(device)} is not supported; choose auto, cpu, cuda (or cuda:0, ...) or mps"
         )
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
@@ -71,15 +71,14 @@ def choose_dtype(
     Raises:
         OptionError: unknown.
     """
-    if dtype == "auto":
+    if isinstance(dtype, str) and dtype == "auto":
         native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         if device.type == "cpu" and parameters is not None and parameters >= LARGE:
             native = has_bfloat16_instructions()
         return torch.bfloat16 if native else torch.float32
     chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if chosen not in DTYPES.values():
-        raise OptionError(f"unknown dtype {dtype!r}; choose auto, {', '.join(DTYPES)}")
-    assert isinstance(chosen, torch.dtype)
+    if not isinstance(chosen, torch.dtype) or chosen not in DTYPES.values():
+        raise OptionError(f"unknown dtype {shown(dtype)}; choose auto, {', '.join(DTYPES)}")
     return chosen
 
 
@@ -101,7 +100,7 @@ def choose_resolution(resolution: int | None, default: int, stride: int) -> int:
     if resolution is None:
         resolution = default
     if isinstance(resolution, bool) or not isinstance(resolution, int):
-        raise OptionError(f"resolution must be a whole number of pixels; got {resolution!r}")
+        raise OptionError(f"resolution must be a whole number of pixels; got {shown(resolution)}")
     if resolution < stride or resolution % stride:
         below, above = resolution // stride * stride, (resolution // stride + 1) * stride
         nearest = f"{below} or {above}" if below >= stride else str(max(above, stride))

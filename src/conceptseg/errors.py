@@ -21,7 +21,10 @@ from __future__ import annotations
 
 
 class ConceptSegError(Exception):
-    """A mistake that the user can mend; the message says what, where and what would be right."""
+    """A mistake that the user can mend; the message says what, where and what would be right, in one line."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
 
 
 class ImageError(ConceptSegError, ValueError):
@@ -70,3 +73,12 @@ class ExportError(ConceptSegError, RuntimeError):
 
 class MissingDependencyError(ConceptSegError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
+
+
+def shown(value: object, longest: int = 100) -> str:
+    """A value as messages show it: in one line, and not all of it when it is long."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes no numbers of more than 4,300 digits
+        text = f"a {type(value).__name__} of many digits"
+    return text if len(text) <= longest else f"{text[:longest]}..."

@@ -67,7 +67,7 @@ class Exemplar:
         try:
             with replacing(path) as draft:
                 save_file(tensors, draft, {"format": FORMAT, "model": self.model, "images": str(self.images)})
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError) as error:
             raise PromptError(f"{path} cannot be written: {error}") from error
         return path
 

@@ -20,13 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conceptseg.device import choose_device
-from conceptseg.errors import ImageError, OptionError, PromptError
+from conceptseg.errors import ImageError, OptionError, PromptError, shown
 from conceptseg.images import ImageInput, load_image
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens
 from conceptseg.postprocess import check_finite
 from conceptseg.presence_reading import PresenceReading
-from conceptseg.prompts import VISUAL, check_phrases, check_thresholds
+from conceptseg.prompts import VISUAL, check_phrases, check_thresholds, is_number, plain
 from conceptseg.segmenter import Segmenter
 
 State: TypeAlias = "dict[str, Any]"
@@ -83,7 +83,7 @@ class Sam3Processor:
             The state: `original_height`, `original_width`, `backbone_out`.
         """
         loaded = load_image(image)
-        state = {} if state is None else state
+        state = _started(state)
         for key in ("original_heights", "original_widths"):
             state.pop(key, None)
         state["original_height"], state["original_width"] = loaded.size_hw
@@ -98,7 +98,7 @@ class Sam3Processor:
         if not isinstance(images, (list, tuple)) or not images:
             raise ImageError("set_image_batch takes a list of at least one image")
         loaded = [load_image(image, f"images[{i}]") for i, image in enumerate(images)]
-        state = {} if state is None else state
+        state = _started(state)
         for key in ("original_height", "original_width"):
             state.pop(key, None)
         state["original_heights"] = [image.size_hw[0] for image in loaded]
@@ -223,21 +223,25 @@ def _append(rows: Tensor | None, row: Tensor) -> Tensor:
     return row if rows is None else torch.cat((rows, row), dim=1)
 
 
+def _started(state: State | None) -> State:
+    if not isinstance(state, (dict, type(None))):
+        raise PromptError(f"state must be None, or what an earlier call returned; got {type(state).__name__}")
+    return {} if state is None else state
+
+
 def _threshold(value: float) -> float:
     return check_thresholds(value, 1)[0]
 
 
 def _numbers(values: Sequence[float], count: int, name: str, meaning: str) -> list[float]:
     row = values.flatten().tolist() if isinstance(values, (np.ndarray, Tensor)) else values
-    numbers = isinstance(row, (list, tuple)) and all(
-        isinstance(value, (int, float, np.number)) for value in row
-    )
-    if not numbers or len(row) != count or not all(math.isfinite(value) for value in row):
-        raise PromptError(f"{name} = {row!r} must be {count} finite numbers: {meaning}")
+    row = [plain(value) for value in row] if isinstance(row, (list, tuple)) else []
+    if len(row) != count or not all(is_number(value) and math.isfinite(value) for value in row):
+        raise PromptError(f"{name} = {shown(values)} must be {count} finite numbers: {meaning}")
     return [float(value) for value in row]
 
 
 def _label(label: bool) -> int:
-    if label not in (0, 1):
-        raise PromptError(f"label = {label!r}; True means like this, False means not like this")
+    if not isinstance(label, (int, float, np.generic)) or label not in (0, 1):
+        raise PromptError(f"label = {shown(label)}; True means like this, False means not like this")
     return int(label)

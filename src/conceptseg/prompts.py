@@ -12,6 +12,7 @@ code; they are of use together with a phrase or a positive example.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -21,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from conceptseg.errors import OptionError, PromptError
+from conceptseg.errors import OptionError, PromptError, shown
 from conceptseg.models.boxes import pixels_to_cxcywh
 from conceptseg.models.prompts import GeometricPrompt
 from conceptseg.models.text.tokenizer import clean
@@ -98,7 +99,7 @@ def check_boxes(
     Raises:
         PromptError: names the box or label that is wrong, and what would be right.
     """
-    rows, given = _box_rows(boxes), _label_values(labels)
+    rows, given = box_rows(boxes), _label_values(labels)
     if not rows:
         if given:
             raise PromptError(f"labels has {len(given)} entries, but there are no boxes")
@@ -117,20 +118,20 @@ def check_thresholds(threshold: float | Sequence[float], phrases: int) -> list[f
     Raises:
         OptionError: not a number in [0, 1], or the wrong number of them.
     """
-    values: Any = [threshold] * phrases if _is_number(threshold) else threshold
+    values: Any = [threshold] * phrases if is_number(threshold) else threshold
     if isinstance(values, (np.ndarray, Tensor)):
         values = values.tolist()
     if not isinstance(values, (list, tuple)):
         raise OptionError(
-            f"threshold must be a number from 0 to 1, or a list with one per phrase; got {threshold!r}"
+            f"threshold must be a number from 0 to 1, or a list with one per phrase; got {shown(threshold)}"
         )
     if len(values) != phrases:
         raise OptionError(
             f"threshold has {len(values)} values for {phrases} phrase{'s' * (phrases != 1)}; give one each"
         )
     for value in values:
-        if not _is_number(value) or not 0 <= value <= 1:  # NaN fails the comparison too
-            raise OptionError(f"threshold {value!r} is not a number from 0 to 1")
+        if not is_number(value) or not 0 <= value <= 1:  # NaN fails the comparison too
+            raise OptionError(f"threshold {shown(value)} is not a number from 0 to 1")
     return [float(value) for value in values]
 
 
@@ -151,42 +152,47 @@ def _check_phrase(phrase: object, where: str) -> str:
     return phrase.strip()
 
 
-def _box_rows(boxes: BoxesInput | None) -> list[list[Any]]:
+def box_rows(boxes: BoxesInput | None) -> list[list[Any]]:
+    """Boxes as a list of four values each, not yet looked at; a single box is taken too.
+
+    Raises:
+        PromptError: they are no such list.
+    """
     if boxes is None:
         return []
     values = boxes.tolist() if isinstance(boxes, (np.ndarray, Tensor)) else boxes
     if not isinstance(values, (list, tuple)):
         raise PromptError(f"boxes must be a list of [x0, y0, x1, y1] in pixels; got {type(boxes).__name__}")
     rows = [row.tolist() if isinstance(row, (np.ndarray, Tensor)) else row for row in values]
-    if len(rows) == 4 and all(_is_number(value) for value in rows):
+    if len(rows) == 4 and all(is_number(value) for value in rows):
         return [rows]  # one box, not wrapped in a list
     for i, row in enumerate(rows):
         if not isinstance(row, (list, tuple)) or len(row) != 4:
-            raise PromptError(f"boxes[{i}] = {row!r} is not four numbers x0, y0, x1, y1 in pixels")
+            raise PromptError(f"boxes[{i}] = {shown(row)} is not four numbers x0, y0, x1, y1 in pixels")
     return [list(row) for row in rows]
 
 
 def _check_box(row: list[Any], where: str, size_hw: tuple[int, int], name: str) -> list[float]:
     height, width = size_hw
-    values = [value.item() if isinstance(value, (np.generic, Tensor)) else value for value in row]
-    shown = "[" + ", ".join(f"{v:g}" if _is_number(v) else repr(v) for v in values) + "]"
+    values = [plain(value) for value in row]
+    box = "[" + ", ".join(f"{v:g}" if is_number(v) else shown(v, 20) for v in values) + "]"
     picture = f"this {width} x {height} image" if name == "image" else f"{name}, {width} x {height}"
     rule = f"boxes are x0, y0, x1, y1 in pixels of {picture}"
-    if not all(_is_number(value) for value in values):
-        raise PromptError(f"{where} = {shown} must be four numbers; {rule}")
+    if not all(is_number(value) for value in values):
+        raise PromptError(f"{where} = {box} must be four numbers; {rule}")
     if not all(math.isfinite(value) for value in values):
-        raise PromptError(f"{where} = {shown} has a value that is not finite; {rule}")
+        raise PromptError(f"{where} = {box} has a value that is not finite; {rule}")
     x0, y0, x1, y1 = (float(value) for value in values)
     if x1 <= x0:
-        raise PromptError(f"{where} = {shown} has x1 <= x0; {rule}")
+        raise PromptError(f"{where} = {box} has x1 <= x0; {rule}")
     if y1 <= y0:
-        raise PromptError(f"{where} = {shown} has y1 <= y0; {rule}")
+        raise PromptError(f"{where} = {box} has y1 <= y0; {rule}")
     if min(x0, y0) >= 0 and max(x1, y1) <= 1 and max(width, height) > 2:
-        raise PromptError(f"{where} = {shown} looks normalised to 0..1; {rule}")
+        raise PromptError(f"{where} = {box} looks normalised to 0..1; {rule}")
     clipped = [max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))]
     inside = max(clipped[2] - clipped[0], 0) / (x1 - x0) * max(clipped[3] - clipped[1], 0) / (y1 - y0)
     if inside < LEAST_INSIDE:
-        raise PromptError(f"{where} = {shown} lies {'outside' if inside <= 0 else 'mostly outside'}; {rule}")
+        raise PromptError(f"{where} = {box} lies {'outside' if inside <= 0 else 'mostly outside'}; {rule}")
     return clipped
 
 
@@ -194,7 +200,7 @@ def _label_values(labels: LabelsInput | None) -> list[Any] | None:
     if labels is None:
         return None
     values: Any = labels.tolist() if isinstance(labels, (np.ndarray, Tensor)) else labels
-    values = [values] if _is_number(values) or isinstance(values, bool) else values
+    values = [values] if is_number(values) or isinstance(values, bool) else values
     if not isinstance(values, (list, tuple)):
         raise PromptError(f"labels must be a list with a 1 or 0 for each box; got {type(labels).__name__}")
     return list(values)
@@ -208,10 +214,19 @@ def _check_labels(values: list[Any] | None, count: int) -> list[int]:
             f"labels has {len(values)} entries for {count} box{'es' * (count != 1)}; give one each"
         )
     for i, value in enumerate(values):
-        if not (_is_number(value) or isinstance(value, (bool, np.bool_))) or value not in (0, 1):
-            raise PromptError(f"labels[{i}] = {value!r}; 1 means like this, 0 means not like this")
+        if not (is_number(value) or isinstance(value, (bool, np.bool_))) or value not in (0, 1):
+            raise PromptError(f"labels[{i}] = {shown(value)}; 1 means like this, 0 means not like this")
     return [int(value) for value in values]
 
 
-def _is_number(value: object) -> bool:
+def plain(value: Any) -> Any:
+    """One value as Python has it; a whole number that no float holds is infinite."""
+    if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1):
+        value = value.item()
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return math.copysign(math.inf, 1 if value > 0 else -1)
+    return value
+
+
+def is_number(value: object) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from conceptseg.checkpoints.atomic_write import replacing, write_text
 from conceptseg.compact_masks import CompactMasks
-from conceptseg.errors import InstanceIndexError, OptionError, ShapeError
+from conceptseg.errors import InstanceIndexError, OptionError, ShapeError, shown
 
 if TYPE_CHECKING:
     import supervision
@@ -268,8 +268,11 @@ class Result:
                 picture = self.plot()
                 with replacing(path) as draft:
                     picture.save(draft, format=PICTURE_FORMATS[suffix])
-        except OSError as error:
-            raise OptionError(f"{path} cannot be written: {error.strerror or error}") from error
+        except OptionError:
+            raise
+        except (OSError, ValueError) as error:  # no such file can be, or not of this size or name
+            reason = getattr(error, "strerror", None) or error
+            raise OptionError(f"{shown(str(path))} cannot be written: {reason}") from error
         return path
 
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar, cast
 
+import numpy as np
+
 from conceptseg.choices import DedupeMode, PresenceMode, check_choice
-from conceptseg.errors import OptionError
+from conceptseg.errors import OptionError, shown
 from conceptseg.models.config import ModelConfig
 from conceptseg.presence_reading import PresenceReading
 from conceptseg.prompts import check_thresholds
@@ -59,7 +61,9 @@ def check_options(config: ModelConfig, phrases: int, options: SegmentOptions) ->
     chosen = cast(SegmentOptions, {**DEFAULTS, **options})
     most, dedupe = chosen["max_instances"], chosen["dedupe"]
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-        raise OptionError(f"max_instances must be None or a whole number of at least 1; got {most!r}")
+        raise OptionError(f"max_instances must be None or a whole number of at least 1; got {shown(most)}")
+    if not isinstance(chosen["return_raw"], (int, np.bool_)):
+        raise OptionError(f"return_raw must be True or False; got {shown(chosen['return_raw'])}")
     if dedupe is not None:
         check_choice("dedupe", dedupe, DedupeMode)
     return ReadingOptions(

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, cast, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from conceptseg.checkpoints.fingerprint import model_fingerprint
 from conceptseg.choices import OnError, check_choice
 from conceptseg.device import choose_device, choose_dtype, choose_resolution
-from conceptseg.errors import ConceptSegError, ImageError, OptionError, PromptError
+from conceptseg.errors import ConceptSegError, ImageError, OptionError, PromptError, shown
 from conceptseg.exemplar import Exemplar
 from conceptseg.images import ImageInput, LoadedImage, load_image, model_input
 from conceptseg.models.config import ModelConfig
@@ -33,6 +34,7 @@ from conceptseg.prompts import (
     BoxesInput,
     BoxPrompt,
     LabelsInput,
+    box_rows,
     check_boxes,
     check_phrases,
 )
@@ -253,12 +255,13 @@ class Segmenter:
                 in turn.
             ImageError: an image cannot be read; from the iterator, after the results for those before it.
         """
-        if isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):
+        one = isinstance(images, (np.ndarray, Tensor)) and images.ndim < 4  # else its rows would be asked
+        if one or isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):
             raise OptionError(
                 "segment_many() takes a list or iterator of images; for a single image use segment()"
             )
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise OptionError(f"batch_size must be a whole number of at least 1; got {batch_size!r}")
+            raise OptionError(f"batch_size must be a whole number of at least 1; got {shown(batch_size)}")
         check_choice("on_error", on_error, OnError)
         question = self._question(text, boxes, exemplar, options)
         return self._answer_many(images, boxes, labels, question, batch_size, on_error == "skip")
@@ -338,8 +341,7 @@ class Segmenter:
                     f"exemplar must be made by Segmenter.exemplar(); got {type(exemplar).__name__}"
                 )
             exemplar.check_model(self.fingerprint, self.config.architecture.width)
-        no_boxes = boxes is None or (hasattr(boxes, "__len__") and len(boxes) == 0)
-        if text is None and no_boxes and exemplar is None:
+        if text is None and not box_rows(boxes) and exemplar is None:
             raise PromptError("nothing was asked: give text, boxes, an exemplar, or several of them")
         phrases = [VISUAL] if text is None else check_phrases(text)
         return _Question(

@@ -82,6 +82,7 @@ def test_missing_fields_keep_their_defaults() -> None:
         ({"vision": {"kind": "vit", "depths": 3}}, "architecture.vision has unknown key 'depths'"),
         ({"vision": {"kind": "resnet"}}, "architecture.vision.kind is 'resnet'; choose 'vit', 'convnet'"),
         ({"vision": {}}, "architecture.vision.kind is None"),
+        ({"vision": {"kind": {"a": 1}}}, "architecture.vision.kind is {'a': 1}"),
         ({"decoder": {"layers": "six"}}, "architecture.decoder.layers must be int, got 'six'"),
         ({"decoder": {"layers": True}}, "architecture.decoder.layers must be int, got True"),
         ({"decoder": {"layers": False}}, "architecture.decoder.layers must be int, got False"),

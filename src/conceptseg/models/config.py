@@ -514,6 +514,6 @@ def _convert_tagged(choices: list[Any], value: Any, where: str) -> Any:
     if kind is None and isinstance(value, dict):
         # As configs say that were written when there was only one text and one exemplar encoder.
         kind = {TextConfig: "clip", ExemplarConfig: "roi"}.get(choices[0])
-    if kind not in by_kind:
+    if not isinstance(kind, str) or kind not in by_kind:
         raise ConfigError(f"{where}.kind is {kind!r}; choose {', '.join(map(repr, by_kind))}")
     return config_from_dict(by_kind[kind], value, where)
