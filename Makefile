@@ -1,6 +1,8 @@
 # The lines that continuous integration runs. Each target sets itself up in .venv first.
 PYTHON ?= python3
 VENV := .venv/bin
+# Processes that share the tests, file by file, with one thread each.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types format clean venv venv-test
@@ -8,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 
 help:
 	@echo 'make demo    segment a photograph and a drawn scene with the embedded model, into demo-output/'
-	@echo 'make test    run the tests'
+	@echo 'make test    run the tests in two processes;  WORKERS=4 make test  in four'
 	@echo 'make lint    check style and formatting (ruff);  make format  mends both'
 	@echo 'make types   check types (mypy)'
 	@echo 'make clean   remove caches, build products and demo-output/ (not .venv)'
@@ -18,7 +20,7 @@ demo: venv
 	@$(VENV)/conceptseg demo
 
 test: venv-test
-	@$(VENV)/python -m pytest
+	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: venv-test
 	@$(VENV)/ruff check .
