@@ -154,8 +154,9 @@ def test_mistakes_are_clear_errors_and_value_errors_as_in_the_official_code(proc
         processor.add_geometric_prompt([np.complex64(1), 0.5, 0.1, 0.1], True, state)
     with pytest.raises(cs.PromptError, match="state must be None, or what an earlier call returned; got str"):
         processor.set_image(picture, "state")
-    with pytest.raises(cs.PromptError, match="label = array"):
-        processor.add_geometric_prompt(BOX, np.zeros(2), state)
+    for label in (np.zeros(2), np.complex64(1)):
+        with pytest.raises(cs.PromptError, match="label = .*; True means like this"):
+            processor.add_geometric_prompt(BOX, label, state)
     with pytest.raises(cs.PromptError, match="label = 2; True means like this"):
         processor.add_geometric_prompt(BOX, 2, state)
     with pytest.raises(cs.PromptError, match="lies outside this 90 x 60 image"):

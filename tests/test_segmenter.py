@@ -269,6 +269,10 @@ def test_what_is_no_option_is_refused_in_one_short_line(tiny_segmenter, picture,
         assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
 
 
+def test_a_batch_may_be_larger_than_anything(tiny_segmenter, picture):
+    assert len(list(tiny_segmenter.segment_many([picture, picture], text="coin", batch_size=10**400))) == 2
+
+
 def test_whether_raw_outputs_are_wanted_is_yes_or_no(tiny_segmenter, picture):
     with pytest.raises(cs.OptionError, match="return_raw must be True or False; got array"):
         tiny_segmenter.segment(picture, text="coin", return_raw=np.zeros(2))

@@ -27,7 +27,7 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise OptionError(
             f"unknown device {shown(device)}; choose auto, cpu, cuda (or cuda:0, ...) or mps"
         ) from error

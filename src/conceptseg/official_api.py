@@ -242,6 +242,6 @@ def _numbers(values: Sequence[float], count: int, name: str, meaning: str) -> li
 
 
 def _label(label: bool) -> int:
-    if not isinstance(label, (int, float, np.generic)) or label not in (0, 1):
+    if not isinstance(label, (bool, np.bool_)) and not (is_number(label) and label in (0, 1)):
         raise PromptError(f"label = {shown(label)}; True means like this, False means not like this")
     return int(label)

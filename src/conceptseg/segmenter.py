@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -262,6 +263,7 @@ class Segmenter:
             )
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise OptionError(f"batch_size must be a whole number of at least 1; got {shown(batch_size)}")
+        batch_size = min(batch_size, sys.maxsize)  # more than islice counts is all of them
         check_choice("on_error", on_error, OnError)
         question = self._question(text, boxes, exemplar, options)
         return self._answer_many(images, boxes, labels, question, batch_size, on_error == "skip")
