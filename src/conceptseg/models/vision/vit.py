@@ -119,7 +119,7 @@ class Block(nn.Module):
 
 
 class RoundedMLP(nn.Sequential):
-    """A feed-forward as the official code since SAM 3.1 runs it on CUDA in inference.
+    """A feed-forward as the official code since SAM 3.1 runs it on CUDA, where no gradient is needed.
 
     One fused kernel takes the input and the first weights in bfloat16, and its GELU is that by tanh. There
     the second product has to be in bfloat16 too, by autocast; here it is in what the trunk computes in.
@@ -127,7 +127,7 @@ class RoundedMLP(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         first, gelu, second = self
-        if self.training:
+        if torch.is_grad_enabled():
             return second(gelu(first(x)))
         with torch.autocast(x.device.type, torch.bfloat16):
             y = first(x)
