@@ -35,7 +35,7 @@ from conceptseg.data.concept_data import open_dataset
 from conceptseg.data.scene_questions import could_be_confused
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.evaluation.cgf1 import ConceptEvaluator, ConceptPair
-from conceptseg.exemplars.shown import ShownImage, ShownObject, images_of_dataset, images_of_scenes
+from conceptseg.exemplars.gap_pictures import ShownImage, ShownObject, images_of_dataset, images_of_scenes
 from conceptseg.images import Pixels
 from conceptseg.result import Result
 from conceptseg.segmenter import EncodedImage, Segmenter

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 import conceptseg as cs
 from benchmarks.cross_image import Case, nuclei_cases
 from conceptseg.evaluation.regions import encode_masks, region_iou
-from conceptseg.exemplars.shown import ShownImage
+from conceptseg.exemplars.gap_pictures import ShownImage
 from conceptseg.plots import POSITIVE_COLOR, draw_marks
 from conceptseg.segmenter import Segmenter
 

@@ -46,8 +46,8 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from conceptseg.data.concept_data import ConceptDataset, ConceptImage, open_dataset
-from conceptseg.evaluation.asking import LEAST_SCORE
 from conceptseg.evaluation.evaluate import evaluate
+from conceptseg.evaluation.questions import LEAST_SCORE
 from conceptseg.images import Pixels, load_image
 from conceptseg.result import Result
 

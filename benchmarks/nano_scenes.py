@@ -32,7 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import conceptseg as cs
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.evaluation.cgf1 import ConceptEvaluator, ConceptPair
-from conceptseg.evaluation.presence import expected_calibration_error, presence_auroc
+from conceptseg.evaluation.presence_metrics import expected_calibration_error, presence_auroc
 
 if TYPE_CHECKING:
     from conceptseg.result import Result

@@ -31,8 +31,8 @@ from conceptseg.data.concept_data import ConceptDataset, open_dataset  # noqa: E
 from conceptseg.data.foreign_words import foreign_words  # noqa: E402
 from conceptseg.data.names import Names  # noqa: E402
 from conceptseg.data.scenes.phrases import vocabulary  # noqa: E402
-from conceptseg.evaluation.asking import PromptKind  # noqa: E402
 from conceptseg.evaluation.evaluate import evaluate  # noqa: E402
+from conceptseg.evaluation.questions import PromptKind  # noqa: E402
 from conceptseg.segmenter import Segmenter  # noqa: E402
 
 SOURCES = ("contours", "objects", "garments", "bottles", "hard_hats", "fruit", "everyday")

@@ -18,7 +18,7 @@ from conceptseg.checkpoints.huggingface import HUGGING_FACE, POINTS
 from conceptseg.checkpoints.huggingface_config import config_to_huggingface
 from conceptseg.checkpoints.official import OFFICIAL
 from conceptseg.exemplars.conflict import gradient_conflict
-from conceptseg.exemplars.shown import ShownImage
+from conceptseg.exemplars.gap_pictures import ShownImage
 from conceptseg.segmenter import Segmenter
 from tests.checkpoints.foreign_files import write_tokenizer
 from tests.checkpoints.test_memory import STACKED, memory_of

@@ -15,8 +15,8 @@ from conceptseg.data.scenes import render_scene
 from conceptseg.errors import DataError, OptionError
 from conceptseg.exemplars.conflict import gradient_conflict
 from conceptseg.exemplars.gap import Gap, measure_gap
+from conceptseg.exemplars.gap_pictures import ShownImage, choose_examples, images_of_scenes
 from conceptseg.exemplars.gap_report import gap_table, write_gap
-from conceptseg.exemplars.shown import ShownImage, choose_examples, images_of_scenes
 from conceptseg.exemplars.tokens import read_boxes, read_examples
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from conceptseg.exemplars.gap_pictures import ShownObject
 from conceptseg.exemplars.perturb import another, on_another_background, partly_covered, zoom
-from conceptseg.exemplars.shown import ShownObject
 
 HEIGHT, WIDTH = 60, 90
 

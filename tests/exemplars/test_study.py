@@ -10,8 +10,8 @@ import yaml
 
 from conceptseg.errors import ConfigError, ModelNotFoundError, TrainingError
 from conceptseg.exemplars import study
-from conceptseg.exemplars.claims import claim
-from conceptseg.exemplars.shots import CHANGES
+from conceptseg.exemplars.few_shot import CHANGES
+from conceptseg.exemplars.shared_work import claim
 from conceptseg.exemplars.smoothness import roughness, steps_to
 from conceptseg.exemplars.study import run_study
 from conceptseg.exemplars.study_recipe import load_study_recipe

@@ -10,7 +10,7 @@ from torch import nn
 
 from conceptseg.errors import ConfigError
 from conceptseg.finetune.averaging import average_with_start
-from conceptseg.finetune.keep import KeepConfig
+from conceptseg.finetune.forgetting import KeepConfig
 from conceptseg.train.validation import Validation
 
 

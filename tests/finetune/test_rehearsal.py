@@ -14,11 +14,11 @@ from conceptseg.data.concept_batches import BatchConfig, ConceptBatches
 from conceptseg.data.concept_data import open_dataset
 from conceptseg.errors import ConfigError, DataError
 from conceptseg.finetune import finetune
-from conceptseg.finetune.keep import REHEARSAL, SCENES, KeepConfig, knows_scenes
+from conceptseg.finetune.forgetting import REHEARSAL, SCENES, KeepConfig, knows_scenes
+from conceptseg.finetune.open_entries import STEPS, settle
 from conceptseg.finetune.recipe import FinetuneRecipe
 from conceptseg.finetune.rehearsal import RehearsedBatches, open_rehearsal, rehearsals
 from conceptseg.finetune.run import open_job
-from conceptseg.finetune.settle import STEPS, settle
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.presets import NANO
 from conceptseg.train.recipe_file import read_recipe

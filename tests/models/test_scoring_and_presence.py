@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from conceptseg.models.presence import PresenceHead
+from conceptseg.models.presence_head import PresenceHead
 from conceptseg.models.prompts import PromptTokens
 from conceptseg.models.scoring import DotProductScoring
 from tests.models.tiny import randomise

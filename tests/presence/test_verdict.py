@@ -8,7 +8,7 @@ import pytest
 
 from conceptseg.errors import ConfigError
 from conceptseg.presence.features import FeatureDrift
-from conceptseg.presence.pairs import PresenceFigures
+from conceptseg.presence.pair_outcomes import PresenceFigures
 from conceptseg.presence.verdict import VerdictRule, decide
 
 HEALTHY = PresenceFigures(

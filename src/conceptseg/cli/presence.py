@@ -160,10 +160,10 @@ def repair(
     """
     check_output_folder(out)
 
-    from conceptseg.presence.judging import COLUMNS, judgement_row
+    from conceptseg.presence.judgement import COLUMNS, judgement_row
     from conceptseg.presence.repairing import REPAIR, REPORT, RepairOptions
     from conceptseg.presence.repairing import repair as repair_model
-    from conceptseg.presence.unlabelled import AGREEMENT_HEADINGS, agreement_rows
+    from conceptseg.presence.unlabelled_data import AGREEMENT_HEADINGS, agreement_rows
 
     options = RepairOptions(
         teacher=teacher,

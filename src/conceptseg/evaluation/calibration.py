@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from conceptseg.choices import Matching
 from conceptseg.errors import DataError
-from conceptseg.evaluation.presence import presence_auroc
+from conceptseg.evaluation.presence_metrics import presence_auroc
 from conceptseg.models.config import PresenceCalibration
 
 LEAST_PAIRS = 10  # fewer say nothing about two numbers

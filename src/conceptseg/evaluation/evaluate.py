@@ -20,9 +20,9 @@ from pycocotools import mask as coco_mask
 from conceptseg.choices import PresenceMode, PromptKind
 from conceptseg.data.concept_data import ConceptDataset, ConceptObject
 from conceptseg.errors import DataError, OptionError
-from conceptseg.evaluation.asking import LEAST_SCORE, Answer, Asker
 from conceptseg.evaluation.cgf1 import ConceptPair
 from conceptseg.evaluation.mistakes import Mistake, WorstMistakes
+from conceptseg.evaluation.questions import LEAST_SCORE, Answer, Asker
 from conceptseg.evaluation.regions import RegionKind, Rle
 from conceptseg.evaluation.tally import REGION_KINDS, Curves, Tally
 from conceptseg.prompts import check_phrases, check_thresholds

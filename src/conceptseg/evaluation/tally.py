@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from conceptseg.evaluation.average_precision import Matches, PrecisionCounter, average, match_detections
 from conceptseg.evaluation.cgf1 import ConceptEvaluator, ConceptMetrics, ConceptPair
-from conceptseg.evaluation.presence import expected_calibration_error, presence_auroc
+from conceptseg.evaluation.presence_metrics import expected_calibration_error, presence_auroc
 from conceptseg.evaluation.regions import RegionKind, region_iou
 
 REGION_KINDS: tuple[RegionKind, ...] = ("masks", "boxes")

@@ -9,8 +9,8 @@ import torch
 
 from conceptseg.data.batch import Batch
 from conceptseg.exemplars.align_recipe import AlignRecipe
+from conceptseg.exemplars.box_f1 import box_f1
 from conceptseg.exemplars.pool import PoolBatches, PoolConfig, draw_pool
-from conceptseg.exemplars.quick_f1 import box_f1
 from conceptseg.models.text.tokenizer import Tokenizer
 from conceptseg.presence_reading import PresenceReading
 from conceptseg.train.exemplar_alignment import AlignTask

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from conceptseg.exemplars.shown import ShownImage, ShownObject
+from conceptseg.exemplars.gap_pictures import ShownImage, ShownObject
 from conceptseg.images import model_input
 from conceptseg.losses.detection import DetectionLoss, LossWeights
 from conceptseg.losses.targets import Targets

@@ -21,8 +21,8 @@ from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.errors import DataError, OptionError
 from conceptseg.exemplars.agreement import agreement, channel_statistics, stays_put
 from conceptseg.exemplars.conflict import gradient_conflict
+from conceptseg.exemplars.gap_pictures import ShownImage, ShownObject, choose_examples, images_of_dataset
 from conceptseg.exemplars.perturb import another, on_another_background, partly_covered, zoom
-from conceptseg.exemplars.shown import ShownImage, ShownObject, choose_examples, images_of_dataset
 from conceptseg.exemplars.tokens import read_boxes, read_examples
 from conceptseg.segmenter import Segmenter
 

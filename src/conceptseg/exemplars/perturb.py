@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from conceptseg.exemplars.shown import ShownObject
+from conceptseg.exemplars.gap_pictures import ShownObject
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]

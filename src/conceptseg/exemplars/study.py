@@ -27,12 +27,12 @@ from conceptseg.checkpoints.loaders import load_checkpoint
 from conceptseg.data.scenes import Scene
 from conceptseg.errors import ConfigError, TrainingError
 from conceptseg.exemplars.align_run import AlignJob, KeptPool, align_task, keep_pool, start_model
-from conceptseg.exemplars.claims import claim
 from conceptseg.exemplars.costs import answer_costs, training_costs
+from conceptseg.exemplars.few_shot import score_robustness, score_settings
 from conceptseg.exemplars.gap import measure_gap
+from conceptseg.exemplars.gap_pictures import images_of_scenes
 from conceptseg.exemplars.pool import PoolBatches, draw_pool
-from conceptseg.exemplars.shots import score_robustness, score_settings
-from conceptseg.exemplars.shown import images_of_scenes
+from conceptseg.exemplars.shared_work import claim
 from conceptseg.exemplars.smoothness import roughness
 from conceptseg.exemplars.study_recipe import Cell, StudyRecipe
 from conceptseg.hub import find_model

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from conceptseg.checkpoints.atomic_write import write_text
-from conceptseg.exemplars.shots import CHANGES, SETTINGS
+from conceptseg.exemplars.few_shot import CHANGES, SETTINGS
 from conceptseg.exemplars.smoothness import LOOKS, steps_to
 from conceptseg.exemplars.study_recipe import StudyRecipe
 from conceptseg.report import can_draw, markdown_table, report_json, save_chart, shown

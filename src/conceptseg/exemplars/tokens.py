@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from conceptseg.exemplars.shown import ShownImage, ShownObject
+from conceptseg.exemplars.gap_pictures import ShownImage, ShownObject
 from conceptseg.images import load_image
 from conceptseg.models.boxes import pixels_to_cxcywh
 from conceptseg.models.exemplar.encoder import pool_regions

@@ -12,12 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from conceptseg.finetune.judge import Comparison
+    from conceptseg.finetune.comparison import Comparison
     from conceptseg.finetune.run import Tuned, finetune
 
 __all__ = ["Comparison", "Tuned", "finetune"]
 
-_HOMES = {"Comparison": "judge", "Tuned": "run", "finetune": "run"}
+_HOMES = {"Comparison": "comparison", "Tuned": "run", "finetune": "run"}
 
 
 def __getattr__(name: str) -> Any:

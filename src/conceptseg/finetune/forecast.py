@@ -18,8 +18,8 @@ from conceptseg.data.scenes import make_scenes
 from conceptseg.data.step_batches import StepBatches
 from conceptseg.evaluation.evaluate import evaluate
 from conceptseg.finetune.averaging import TRIED
-from conceptseg.finetune.look import DatasetValidation
 from conceptseg.finetune.recipe import FinetuneRecipe
+from conceptseg.finetune.validation import DatasetValidation
 from conceptseg.models.cpu.swap import fast_on_cpu
 from conceptseg.models.cpu.training import training_kernels
 from conceptseg.segmenter import Segmenter

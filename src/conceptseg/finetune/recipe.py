@@ -12,7 +12,7 @@ from typing import Literal
 from conceptseg.choices import TrainedPart
 from conceptseg.data.concept_batches import BatchConfig
 from conceptseg.errors import ConfigError
-from conceptseg.finetune.keep import KeepConfig
+from conceptseg.finetune.forgetting import KeepConfig
 from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
 from conceptseg.train.phases import PROGRESSIVE, AlignmentPhase, check_phases

@@ -15,8 +15,8 @@ from conceptseg.data.concept_data import ConceptDataset, open_dataset
 from conceptseg.data.formats.recognise import find_splits
 from conceptseg.data.scenes import make_scenes
 from conceptseg.errors import DataError
-from conceptseg.finetune.keep import KeepConfig
-from conceptseg.finetune.parts import TRAIN
+from conceptseg.finetune.forgetting import KeepConfig
+from conceptseg.finetune.splits import TRAIN
 
 FOLDER = "rehearsal"  # in the run folder, while it trains
 

@@ -17,7 +17,7 @@ from conceptseg.checkpoints.atomic_write import write_text
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.evaluation.evaluate import EvaluationResult
 from conceptseg.evaluation.report import main_kind
-from conceptseg.finetune.judge import Comparison
+from conceptseg.finetune.comparison import Comparison
 from conceptseg.finetune.overlays import draw_overlays
 from conceptseg.finetune.recipe import FinetuneRecipe
 from conceptseg.report import label_axes, markdown_table, percent, plain, report_json, save_chart

@@ -22,15 +22,15 @@ from conceptseg.data.concept_data import dataset_name
 from conceptseg.data.scene_batches import SCENES
 from conceptseg.errors import ConfigError
 from conceptseg.finetune.averaging import average_with_start
+from conceptseg.finetune.comparison import Comparison, calibrated, compare, uncalibrated, with_config
 from conceptseg.finetune.forecast import SizedBatches, forecast, in_words
-from conceptseg.finetune.judge import Comparison, calibrated, compare, uncalibrated, with_config
-from conceptseg.finetune.look import DatasetValidation, at_resolution
-from conceptseg.finetune.parts import TrainAndJudge, spread, train_and_judge
+from conceptseg.finetune.open_entries import settle, without_up
 from conceptseg.finetune.queries import with_more_queries
 from conceptseg.finetune.recipe import FinetuneRecipe
 from conceptseg.finetune.rehearsal import FOLDER, RehearsedBatches, draw_scenes, open_rehearsal, rehearsals
 from conceptseg.finetune.report import REPORT, Spent, write_report
-from conceptseg.finetune.settle import settle, without_up
+from conceptseg.finetune.splits import TrainAndJudge, spread, train_and_judge
+from conceptseg.finetune.validation import DatasetValidation, at_resolution
 from conceptseg.hub import find_model
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.config import ModelConfig

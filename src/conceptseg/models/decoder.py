@@ -20,7 +20,7 @@ from conceptseg.models.fusion_encoder import FusionOutput
 from conceptseg.models.layers.attention import Attention
 from conceptseg.models.layers.mlp import MLP, FeedForward
 from conceptseg.models.layers.positions import sine_of_reference_boxes
-from conceptseg.models.presence import PresenceHead
+from conceptseg.models.presence_head import PresenceHead
 
 
 @dataclass

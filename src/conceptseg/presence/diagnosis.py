@@ -17,9 +17,9 @@ from conceptseg.errors import DataError
 from conceptseg.loading import load
 from conceptseg.presence.faults import Fault, find_faults
 from conceptseg.presence.features import FeatureDrift
-from conceptseg.presence.labelled import judging_data
+from conceptseg.presence.labelled_data import judging_data
 from conceptseg.presence.observe import observe
-from conceptseg.presence.pairs import PairAnswer, PresenceFigures, presence_figures
+from conceptseg.presence.pair_outcomes import PairAnswer, PresenceFigures, presence_figures
 from conceptseg.presence.verdict import Verdict, VerdictRule, decide
 from conceptseg.prompts import check_phrases
 from conceptseg.segmenter import Segmenter

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from conceptseg.presence.features import FeatureDrift
-from conceptseg.presence.pairs import PairAnswer
+from conceptseg.presence.pair_outcomes import PairAnswer
 from conceptseg.report import BLUE, GREEN, GREY, ORANGE, label_axes, save_chart
 
 BINS = 40

@@ -18,7 +18,7 @@ from conceptseg.models.boxes import cxcywh_to_xyxy, pixels_to_cxcywh
 from conceptseg.models.detector import DetectorOutput, DetectorTrace, ImageFeatures
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens
 from conceptseg.presence.drift import Drift
-from conceptseg.presence.pairs import PairAnswer, read_answer
+from conceptseg.presence.pair_outcomes import PairAnswer, read_answer
 from conceptseg.presence_reading import PresenceReading
 from conceptseg.segmenter import PAIRS_AT_ONCE, Segmenter
 

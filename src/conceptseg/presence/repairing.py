@@ -41,11 +41,11 @@ from conceptseg.loading import load
 from conceptseg.models.config import ModelConfig, PresenceCalibration
 from conceptseg.models.cpu.rounding import is_rounded
 from conceptseg.presence.finetuning import PresenceJob, PresenceRecipe
-from conceptseg.presence.judging import Judgement, judge, judgement_table
-from conceptseg.presence.labelled import FitAndJudge, fitting_data, is_scenes
+from conceptseg.presence.judgement import Judgement, judge, judgement_table
+from conceptseg.presence.labelled_data import FitAndJudge, fitting_data, is_scenes
 from conceptseg.presence.observe import observe
 from conceptseg.presence.stopwatch import stopwatch
-from conceptseg.presence.unlabelled import Agreement, agreement, agreement_table, unlabelled_data
+from conceptseg.presence.unlabelled_data import Agreement, agreement, agreement_table, unlabelled_data
 from conceptseg.presence_reading import PresenceReading
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.job import run_job

@@ -19,7 +19,7 @@ import conceptseg
 from conceptseg.checkpoints.atomic_write import write_text
 from conceptseg.presence.diagnosis import Diagnosis
 from conceptseg.presence.figures import BINS, draw_drift, draw_presence_logits
-from conceptseg.presence.pairs import PairAnswer, PresenceFigures
+from conceptseg.presence.pair_outcomes import PairAnswer, PresenceFigures
 from conceptseg.report import NO_FIGURES, can_draw, markdown_table, report_json, shown
 
 DIAGNOSIS, REPORT = "diagnosis.json", "report.md"

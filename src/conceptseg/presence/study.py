@@ -38,8 +38,8 @@ from conceptseg.errors import ConfigError, OptionError, TrainingError
 from conceptseg.loading import load
 from conceptseg.models.config import config_from_dict
 from conceptseg.presence.diagnosis import diagnose
-from conceptseg.presence.judging import Judgement, judge
-from conceptseg.presence.labelled import fitting_data, is_scenes
+from conceptseg.presence.judgement import Judgement, judge
+from conceptseg.presence.labelled_data import fitting_data, is_scenes
 from conceptseg.presence.repairing import (
     REPAIR,
     SPENT,

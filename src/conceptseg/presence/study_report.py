@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from conceptseg.checkpoints.atomic_write import write_text
-from conceptseg.presence.judging import COLUMNS, Judgement
+from conceptseg.presence.judgement import COLUMNS, Judgement
 from conceptseg.report import GREY, can_draw, label_axes, markdown_table, report_json, save_chart, shown
 
 STUDY, REPORT = "study.json", "report.md"

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from conceptseg.errors import ConfigError
 from conceptseg.presence.faults import Fault
 from conceptseg.presence.features import FeatureDrift
-from conceptseg.presence.pairs import PresenceFigures
+from conceptseg.presence.pair_outcomes import PresenceFigures
 
 REPAIRS = ("none", "fault", "calibrate", "finetune", "distil", "undecided")
 

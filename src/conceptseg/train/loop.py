@@ -58,13 +58,13 @@ class Trainer:
         config, accelerator = self.config, self.accelerator
         average = _average(self.task, config.ema_decay, accelerator.device)
         optimiser = build_optimiser(self.task, config.optimiser)
-        start, looks = 0, Looks()
+        start, history = 0, ValidationHistory()
         # `task` is `self.task`, wrapped where several processes share their gradients.
         task, optimiser = accelerator.prepare(self.task, optimiser)
         if state is not None:
             averaged = {} if average is None else {"average": average}
             _restore(state, {"task": self.task, **averaged, "optimiser": optimiser})
-            start, looks = int(state["step"]), Looks(float(state["best"]), int(state.get("stale", 0)))
+            start, history = int(state["step"]), ValidationHistory(float(state["best"]), int(state.get("stale", 0)))
 
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(stop_requests())
@@ -72,7 +72,7 @@ class Trainer:
             batches = stack.enter_context(contextlib.closing(batches_from(self.data, start)))
             progress = stack.enter_context(TrainingProgress(start, config.steps, accelerator.is_main_process))
             for step in range(start, config.steps):
-                if self._agreed(looks.enough(config.patience)):
+                if self._agreed(history.enough(config.patience)):
                     break
                 began = time.perf_counter()
                 torch.manual_seed(_seed(config.seed, step, accelerator.process_index))
@@ -102,7 +102,7 @@ class Trainer:
                     values |= {"lr": optimiser.param_groups[0]["lr"], "pairs_per_second": rate}
                     self._log(writer, done, "train", values)
                 if writer is not None and (done % config.validate_every == 0 or last):
-                    self._look(self._kept(average), writer, done, looks)
+                    self._validate_now(self._kept(average), writer, done, history)
                 stopping = self._agreed(stop.requested)
                 if writer is not None and (done % config.save_every == 0 or last or stopping):
                     # What was logged goes to disk first: a resume from this checkpoint does not log it again.
@@ -110,7 +110,7 @@ class Trainer:
                     states = {"task": self.task.state_dict()}
                     if average is not None:
                         states["average"] = average.state_dict()
-                    progressed = {"step": done, "best": looks.best, "stale": looks.stale}
+                    progressed = {"step": done, "best": history.best, "stale": history.stale}
                     progressed["processes"] = accelerator.num_processes
                     self.folder.save({**states, "optimiser": optimiser.state_dict(), **progressed})
                 if stopping:
@@ -165,7 +165,7 @@ class Trainer:
         return bool(self.accelerator.reduce(wish, reduction="sum") > 0)
 
     @torch.no_grad()
-    def _look(self, task: Task, writer: SummaryWriter, step: int, looks: Looks) -> None:
+    def _validate_now(self, task: Task, writer: SummaryWriter, step: int, history: ValidationHistory) -> None:
         """Validate, log it, and keep the weights if they are the best so far."""
         if self.validate is not None:
             task.eval()
@@ -174,7 +174,7 @@ class Trainer:
             except TrainingError as error:
                 raise TrainingError(f"step {step}: {error}") from error
             self._log(writer, step, "validation", found.values)
-            if looks.note(found.cost):
+            if history.note(found.cost):
                 self.folder.save_best(task)
         self.folder.draw_losses()
 
@@ -189,11 +189,11 @@ class Trainer:
 
 
 @dataclass
-class Looks:
+class ValidationHistory:
     """What validation has found so far."""
 
     best: float = float("inf")  # lowest cost
-    stale: int = 0  # looks since then
+    stale: int = 0  # validations since then
 
     def note(self, cost: float) -> bool:
         """Whether this is the best so far."""

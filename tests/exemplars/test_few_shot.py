@@ -7,7 +7,7 @@ import pytest
 
 from conceptseg.data.scenes import Scene
 from conceptseg.data.scenes.scene import SceneObject
-from conceptseg.exemplars.shots import score_settings
+from conceptseg.exemplars.few_shot import score_settings
 
 
 def scene(*families: str) -> Scene:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from conceptseg.data.concept_data import ConceptDataset
-from conceptseg.finetune.keep import rehearsal_share
+from conceptseg.finetune.forgetting import rehearsal_share
 from conceptseg.finetune.recipe import PARTS, FinetuneRecipe
 from conceptseg.models.config import PYRAMIDS, ModelConfig
 

@@ -22,9 +22,9 @@ from conceptseg.data.formats.image_files import images_in
 from conceptseg.data.formats.split import Split, size_of_file
 from conceptseg.distil.images import read_phrases
 from conceptseg.errors import DataError
-from conceptseg.presence.labelled import FitAndJudge
+from conceptseg.presence.labelled_data import FitAndJudge
 from conceptseg.presence.observe import observe
-from conceptseg.presence.pairs import PairAnswer
+from conceptseg.presence.pair_outcomes import PairAnswer
 from conceptseg.presence_reading import PresenceReading
 from conceptseg.report import markdown_table
 from conceptseg.segmenter import Segmenter

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from conceptseg.errors import DataError
-from conceptseg.evaluation.presence import expected_calibration_error, presence_auroc
+from conceptseg.evaluation.presence_metrics import expected_calibration_error, presence_auroc
 
 
 def test_auroc_counts_the_couples_in_right_order() -> None:

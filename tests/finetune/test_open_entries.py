@@ -11,10 +11,7 @@ import torch
 from conceptseg.checkpoints.folder import load_model_folder
 from conceptseg.data.concept_data import open_dataset
 from conceptseg.errors import ConfigError, DataError
-from conceptseg.finetune.parts import spread, train_and_judge
-from conceptseg.finetune.queries import with_more_queries
-from conceptseg.finetune.recipe import PARTS, FinetuneRecipe
-from conceptseg.finetune.settle import (
+from conceptseg.finetune.open_entries import (
     MOST_QUERIES,
     STEPS,
     Crowding,
@@ -24,6 +21,9 @@ from conceptseg.finetune.settle import (
     settle,
     without_up,
 )
+from conceptseg.finetune.queries import with_more_queries
+from conceptseg.finetune.recipe import PARTS, FinetuneRecipe
+from conceptseg.finetune.splits import spread, train_and_judge
 from conceptseg.models.config import DetectorConfig, ModelConfig, PreprocessingConfig
 from conceptseg.models.presets import NANO
 from conceptseg.train.recipe_file import read_recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conceptseg.errors import DataError, OptionError
-from conceptseg.presence.labelled import fitting_data, judging_data
+from conceptseg.presence.labelled_data import fitting_data, judging_data
 from tests.evaluation.scripted import write_coco
 
 BOX = [0, 0, 40, 48]

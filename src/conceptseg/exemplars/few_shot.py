@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from conceptseg.data.scene_questions import could_be_confused
 from conceptseg.data.scenes import Scene
 from conceptseg.evaluation.cgf1 import ConceptEvaluator, ConceptPair
+from conceptseg.exemplars.gap_pictures import ShownObject
 from conceptseg.exemplars.perturb import another, on_another_background, partly_covered
-from conceptseg.exemplars.shown import ShownObject
 from conceptseg.result import Result
 from conceptseg.segmenter import EncodedImage, Segmenter
 

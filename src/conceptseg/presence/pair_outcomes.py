@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from conceptseg.evaluation.average_precision import match_detections
-from conceptseg.evaluation.presence import expected_calibration_error, presence_auroc
+from conceptseg.evaluation.presence_metrics import expected_calibration_error, presence_auroc
 from conceptseg.evaluation.regions import region_iou
 from conceptseg.presence_reading import PresenceReading
 

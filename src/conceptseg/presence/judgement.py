@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.evaluation.evaluate import evaluate
 from conceptseg.presence.observe import observe
-from conceptseg.presence.pairs import presence_figures
+from conceptseg.presence.pair_outcomes import presence_figures
 from conceptseg.report import markdown_table, percent, shown
 from conceptseg.segmenter import Segmenter
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from conceptseg.models.config import PresenceCalibration
-from conceptseg.presence.pairs import PairAnswer, presence_figures, read_answer
+from conceptseg.presence.pair_outcomes import PairAnswer, presence_figures, read_answer
 from conceptseg.presence_reading import PresenceMode, PresenceReading
 
 OBJECTS = [[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from conceptseg.exemplars.quick_f1 import box_f1
+from conceptseg.exemplars.box_f1 import box_f1
 from conceptseg.losses.targets import Targets
 from conceptseg.models.config import PresenceCalibration
 from conceptseg.models.detector import DetectorOutput
