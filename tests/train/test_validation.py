@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conceptseg.train import run
-from conceptseg.train.loop import Looks
+from conceptseg.train.loop import ValidationHistory
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.validation import Validation
 from tests.train.tiny import TINY
@@ -25,10 +25,10 @@ def test_lower_cost_is_better_whichever_way_the_value_points() -> None:
 
 
 def test_looks_without_a_better_one_are_counted() -> None:
-    looks = Looks()
-    assert [looks.note(cost) for cost in (3.0, 4.0, 3.0, 2.0, 5.0)] == [True, False, False, True, False]
-    assert (looks.best, looks.stale) == (2.0, 1)
-    assert looks.enough(1) and not looks.enough(2) and not looks.enough(None)
+    history = ValidationHistory()
+    assert [history.note(cost) for cost in (3.0, 4.0, 3.0, 2.0, 5.0)] == [True, False, False, True, False]
+    assert (history.best, history.stale) == (2.0, 1)
+    assert history.enough(1) and not history.enough(2) and not history.enough(None)
 
 
 def test_a_run_ends_early_when_nothing_gets_better_and_resumes_to_the_same_end(

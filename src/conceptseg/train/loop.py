@@ -1,4 +1,4 @@
-"""The training loop of every task: fetch, loss, backward, clip, step, log, look, save.
+"""The training loop of every task: fetch, loss, backward, clip, step, log, validate, save.
 
 Everything random in step n is drawn from (seed, n), and a checkpoint holds weights, averaged weights,
 optimiser and step. So a run that was killed and resumed ends with the same weights as one that was not.
@@ -64,7 +64,8 @@ class Trainer:
         if state is not None:
             averaged = {} if average is None else {"average": average}
             _restore(state, {"task": self.task, **averaged, "optimiser": optimiser})
-            start, history = int(state["step"]), ValidationHistory(float(state["best"]), int(state.get("stale", 0)))
+            start = int(state["step"])
+            history = ValidationHistory(float(state["best"]), int(state.get("stale", 0)))
 
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(stop_requests())
