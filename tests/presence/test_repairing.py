@@ -18,7 +18,8 @@ from conceptseg.checkpoints.loaders import load_checkpoint
 from conceptseg.errors import ConfigError, OptionError
 from conceptseg.models.config import PresenceCalibration
 from conceptseg.presence.finetuning import PRESENCE
-from conceptseg.presence.repairing import Repair, RepairOptions, repair
+from conceptseg.presence.repairing import Repair, repair
+from conceptseg.presence.repairs.case import RepairOptions
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.task import in_part
@@ -143,7 +144,7 @@ def test_a_calibration_is_used_by_every_way_of_asking(
 def test_a_calibration_asks_no_more_pairs_than_it_needs(
     collapsed: Path, teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conceptseg.presence.repairing.ENOUGH_PAIRS", 12)
+    monkeypatch.setattr("conceptseg.presence.repairs.calibrate.ENOUGH_PAIRS", 12)
     file = data / "valid" / "_annotations.coco.json"
     values = json.loads(file.read_text())
     for image in values["images"]:

@@ -161,8 +161,9 @@ def repair(
     check_output_folder(out)
 
     from conceptseg.presence.judgement import COLUMNS, judgement_row
-    from conceptseg.presence.repairing import REPAIR, REPORT, RepairOptions
+    from conceptseg.presence.repairing import REPAIR, REPORT
     from conceptseg.presence.repairing import repair as repair_model
+    from conceptseg.presence.repairs.case import RepairOptions
     from conceptseg.presence.unlabelled_data import AGREEMENT_HEADINGS, agreement_rows
 
     options = RepairOptions(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conceptseg.presence.diagnosis import Diagnosis, diagnose
-    from conceptseg.presence.repairing import Repair, RepairOptions, repair
+    from conceptseg.presence.repairing import Repair, repair
+    from conceptseg.presence.repairs.case import RepairOptions
     from conceptseg.presence.report import write_diagnosis
     from conceptseg.presence.verdict import VerdictRule
 
@@ -19,7 +20,7 @@ __all__ = ["Diagnosis", "Repair", "RepairOptions", "VerdictRule", "diagnose", "r
 _HOMES = {
     "Diagnosis": "diagnosis",
     "Repair": "repairing",
-    "RepairOptions": "repairing",
+    "RepairOptions": "repairs.case",
     "VerdictRule": "verdict",
     "diagnose": "diagnosis",
     "repair": "repairing",

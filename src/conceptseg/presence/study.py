@@ -40,14 +40,8 @@ from conceptseg.models.config import config_from_dict
 from conceptseg.presence.diagnosis import diagnose
 from conceptseg.presence.judgement import Judgement, judge
 from conceptseg.presence.labelled_data import fitting_data, is_scenes
-from conceptseg.presence.repairing import (
-    REPAIR,
-    SPENT,
-    RepairCase,
-    RepairOptions,
-    check_repair,
-    write_repaired,
-)
+from conceptseg.presence.repairing import REPAIR, SPENT, check_repair, write_repaired
+from conceptseg.presence.repairs.case import RepairCase, RepairOptions
 from conceptseg.presence.report import write_diagnosis
 from conceptseg.presence.stopwatch import read_spent, stopwatch
 from conceptseg.presence.study_report import StudyPart, write_study
