@@ -15,8 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import zlib
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +27,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402  # after the path
+import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 import conceptseg as cs  # noqa: E402
+from conceptseg.choices import PromptKind  # noqa: E402
 from conceptseg.data.concept_data import ConceptDataset, open_dataset  # noqa: E402
 from conceptseg.data.foreign_words import foreign_words  # noqa: E402
 from conceptseg.data.names import Names  # noqa: E402
 from conceptseg.data.scenes.phrases import vocabulary  # noqa: E402
 from conceptseg.evaluation.evaluate import evaluate  # noqa: E402
-from conceptseg.evaluation.questions import PromptKind  # noqa: E402
 from conceptseg.segmenter import Segmenter  # noqa: E402
 
 SOURCES = ("contours", "objects", "garments", "bottles", "hard_hats", "fruit", "everyday")
@@ -74,20 +78,35 @@ def measure(segmenter: Segmenter, split: ConceptDataset, prompts: PromptKind) ->
     }
 
 
-def answered_foreign(segmenter: Segmenter, splits: dict[str, ConceptDataset]) -> dict[str, Any]:
-    """Share of questions about words that were never trained on, that are answered with something."""
+def foreign_of(splits: dict[str, ConceptDataset]) -> list[str]:
+    """Words that nothing was ever trained on."""
     names = Names.read()
     known = {phrase for split in splits.values() for phrase in split.phrases}
-    words = foreign_words([*known, *names.every_word(), *vocabulary()], "held_out")
+    return foreign_words([*known, *names.every_word(), *vocabulary()], "held_out")
+
+
+def answered_foreign(segmenter: Segmenter, split: ConceptDataset, words: Sequence[str]) -> dict[str, int]:
+    """How many questions about such words are answered with something."""
     asked = answered = 0
-    for split in splits.values():
-        for image in split:
-            rng = np.random.default_rng(zlib.crc32(image.path.name.encode()))
-            phrases = [words[int(i)] for i in rng.permutation(len(words))[:FOREIGN_PER_IMAGE]]
-            results = segmenter.segment(image.path, text=phrases)
-            asked += len(results)
-            answered += sum(len(result) > 0 for result in results)
-    return {"words": len(words), "asked": asked, "answered": answered, "share": answered / max(1, asked)}
+    for image in split:
+        rng = np.random.default_rng(zlib.crc32(image.path.name.encode()))
+        phrases = [words[int(i)] for i in rng.permutation(len(words))[:FOREIGN_PER_IMAGE]]
+        results = segmenter.segment(image.path, text=phrases)
+        asked += len(results)
+        answered += sum(len(result) > 0 for result in results)
+    return {"asked": asked, "answered": answered}
+
+
+def measure_source(
+    name: str, root: Path, limit: int | None, model: str, resolution: int | None
+) -> dict[str, Any]:
+    """Everything about one source; a process of its own may do it."""
+    torch.set_num_threads(1)
+    segmenter = cs.load(model, resolution=resolution)
+    splits = open_splits(root, limit)
+    found: dict[str, Any] = {prompts: measure(segmenter, splits[name], prompts) for prompts in PROMPTS}
+    found["foreign"] = answered_foreign(segmenter, splits[name], foreign_of(splits))
+    return found
 
 
 def table(found: dict[str, Any]) -> str:
@@ -104,11 +123,12 @@ def table(found: dict[str, Any]) -> str:
             f"{text['il_mcc']:.2f} | {100 * text['cgf1_50']:.1f} ({aim[0]}) | "
             f"{100 * box['f1_50']:.1f} ({aim[1]}) |"
         )
-    foreign = found["foreign"]
+    foreign = [by_prompt["foreign"] for by_prompt in found["sources"].values()]
+    asked, answered = (sum(it[key] for it in foreign) for key in ("asked", "answered"))
     lines.append("")
     lines.append(
-        f"Words it never learned: {foreign['answered']} of {foreign['asked']} questions answered "
-        f"({100 * foreign['share']:.1f}%; {foreign['words']} words)."
+        f"Words it never learned: {answered} of {asked} questions answered "
+        f"({100 * answered / max(1, asked):.1f}%; {found['foreign_words']} words)."
     )
     return "\n".join(lines) + "\n"
 
@@ -123,16 +143,28 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--limit", type=int, help="images of each source, evenly spread; all where not given")
     parser.add_argument("--resolution", type=int)
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
-    segmenter = cs.load(options.model, resolution=options.resolution)
     splits = open_splits(options.data, options.limit)
+    found: dict[str, Any] = {
+        "model": options.model,
+        "fingerprint": cs.load(options.model).fingerprint,
+        "resolution": options.resolution or cs.load(options.model).resolution,
+        "foreign_words": len(foreign_of(splits)),
+        "sources": {},
+    }
     console = Console(stderr=True)
-    found: dict[str, Any] = {"model": options.model, "fingerprint": segmenter.fingerprint, "sources": {}}
-    for name, split in splits.items():
-        found["sources"][name] = {prompts: measure(segmenter, split, prompts) for prompts in PROMPTS}
-        console.print(name, {p: round(m["cgf1_50"], 3) for p, m in found["sources"][name].items()})
-    found["foreign"] = answered_foreign(segmenter, splits)
+    with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
+        pending = {
+            name: pool.submit(
+                measure_source, name, options.data, options.limit, options.model, options.resolution
+            )
+            for name in sorted(splits, key=lambda name: -len(splits[name]))
+        }
+        for name in splits:
+            found["sources"][name] = pending[name].result()
+            console.print(name, {p: round(found["sources"][name][p]["cgf1_50"], 3) for p in PROMPTS})
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "photograph_splits.json").write_text(json.dumps(found, indent=1) + "\n")
     text = table(found)
