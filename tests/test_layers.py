@@ -20,14 +20,14 @@ LAYERS = (
     "prompts report result runtime segment_options segmenter",
     "evaluation",
     "train",
-    "distil finetune exemplars export benchmark conformance",
+    "distil finetune exemplars export benchmark conformance labelling",
     "presence",  # repairs by distillation, and studies students
     "cli serving",
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 
 # Each stands for itself: what two of them need has its home below.
-SLICES = ("distil", "finetune", "exemplars", "export", "benchmark")
+SLICES = ("distil", "finetune", "exemplars", "export", "benchmark", "labelling")
 
 # What a model file may need beside Python itself and the package.
 MODEL_DEPENDENCIES = {"torch", "torchvision", "timm", "tokenizers", "ftfy"}

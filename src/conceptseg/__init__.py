@@ -71,7 +71,7 @@ _HOMES = {
     "load": "loading",
 }  # everything else public is an error
 
-_PACKAGES = ("exemplars", "presence")  # cs.presence.diagnose(...)
+_PACKAGES = ("exemplars", "labelling", "presence")  # cs.presence.diagnose(...)
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,7 @@ from conceptseg.cli import (
     exemplar,
     export,
     finetune,
+    label,
     models,
     presence,
     scenes,
@@ -56,6 +57,7 @@ scenes.register(app)
 data.register(app)
 train.register(app)
 finetune.register(app)
+label.register(app)
 evaluate.register(app)
 exemplar.register(app)
 distill.register(app)
