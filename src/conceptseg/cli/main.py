@@ -30,6 +30,7 @@ from conceptseg.cli import (
     presence,
     scenes,
     segment,
+    serve,
     train,
 )
 from conceptseg.cli.help import examples, show_help
@@ -65,6 +66,7 @@ presence.register(app)
 export.register(app)
 benchmark.register(app)
 conformance.register(app)
+serve.register(app)
 
 
 @app.callback(invoke_without_command=True)
