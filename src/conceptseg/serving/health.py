@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from conceptseg.serving.problems import ProblemDetails
+from conceptseg.serving.problems import documented
 from conceptseg.serving.service import ServiceOf
 
 router = APIRouter(tags=["operation"])
@@ -23,7 +23,7 @@ async def alive() -> Status:
     return Status(status="alive")
 
 
-@router.get("/readyz", responses={503: {"model": ProblemDetails}})
+@router.get("/readyz", responses=documented({503: "The model is still being loaded."}))
 async def ready(service: ServiceOf) -> Status:
     """Readiness: the model is loaded, and questions can be asked."""
     assert service.segmenter  # or 503

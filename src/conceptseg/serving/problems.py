@@ -42,6 +42,12 @@ class Problem(Exception):
         return JSONResponse(content, self.status, self.headers, media_type=MEDIA_TYPE)
 
 
+def documented(descriptions: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Problems as OpenAPI describes them, by their status."""
+    content = {MEDIA_TYPE: {"schema": ProblemDetails.model_json_schema()}}
+    return {status: {"description": text, "content": content} for status, text in descriptions.items()}
+
+
 def busy(detail: str, retry_after: float) -> Problem:
     """503, and in how many seconds to ask again."""
     return Problem(503, detail, {"Retry-After": str(max(1, round(retry_after)))})

@@ -49,7 +49,12 @@ def serve(app: FastAPI, listening: socket.socket, started: Callable[[], None] = 
     grace = round(service.settings.timeout + GRACE)
     server = _Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=grace
+            app,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=grace,
         )
     )
     server.started_callback = started

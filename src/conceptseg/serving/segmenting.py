@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Response, UploadFile
 from fastapi.responses import JSONResponse
@@ -11,7 +11,7 @@ from pydantic import Json
 
 from conceptseg.segmenter import EncodedImage
 from conceptseg.serving import answers
-from conceptseg.serving.problems import Problem, ProblemDetails
+from conceptseg.serving.problems import Problem, documented
 from conceptseg.serving.schemas import (
     Answer,
     EncodedImageInfo,
@@ -22,13 +22,15 @@ from conceptseg.serving.schemas import (
 )
 from conceptseg.serving.service import Service, ServiceOf
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    404: {"model": ProblemDetails, "description": "An id that is not, or no longer, kept."},
-    413: {"model": ProblemDetails, "description": "Too many bytes or pixels."},
-    422: {"model": ProblemDetails, "description": "What is wrong with the image or the prompt."},
-    503: {"model": ProblemDetails, "description": "Busy; Retry-After says when to ask again."},
-    504: {"model": ProblemDetails, "description": "It took too long."},
-}
+PROBLEMS = documented(
+    {
+        404: "An id that is not, or no longer, kept.",
+        413: "Too many bytes or pixels.",
+        422: "What is wrong with the image or the prompt.",
+        503: "Busy; Retry-After says when to ask again.",
+        504: "It took too long.",
+    }
+)
 ImageFile = Annotated[UploadFile, File(description="PNG, JPEG, WebP, TIFF or another known kind.")]
 
 router = APIRouter(prefix="/v1", tags=["segmentation"], responses=PROBLEMS)

@@ -40,9 +40,9 @@ function endpoint(method, path, operation, schemas) {
     section.append(element("p", {}, "Takes ", element("code", { textContent: kind }), ":"), described(form));
   }
   for (const [status, response] of Object.entries(operation.responses)) {
-    const schema = response.content?.["application/json"]?.schema;
+    const [kind, content] = Object.entries(response.content ?? {})[0] ?? [];
     const line = element("div", {}, element("code", { textContent: status }), ` ${response.description} `);
-    if (schema) line.append(typeOf(schema));
+    if (content?.schema) line.append(kind === "application/json" ? typeOf(content.schema) : kind);
     section.append(line);
   }
   return section;
