@@ -36,7 +36,10 @@ def concepts(results: Sequence[Result], prompt: Prompt) -> list[dict[str, Any]]:
 def _instances(result: Result, prompt: Prompt) -> list[dict[str, Any]]:
     masks = result.compact_masks
     rles, areas = masks.rles(), masks.areas().tolist()
-    boxes, scores = result.boxes.astype(float).round(2).tolist(), result.scores.astype(float).round(6).tolist()
+    boxes, scores = (
+        result.boxes.astype(float).round(2).tolist(),
+        result.scores.astype(float).round(6).tolist(),
+    )
     class_scores = result.class_scores.astype(float).round(6).tolist()
     found = []
     for number in range(len(result)):

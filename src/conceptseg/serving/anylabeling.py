@@ -62,7 +62,7 @@ class Parameters(BaseModel):
     text_prompt: str = ""
     marks: list[Mark] = []
     conf_threshold: float = USUAL_THRESHOLD
-    epsilon_factor: float = Field(USUAL_FINENESS, ge=0)
+    epsilon_factor: float = Field(default=USUAL_FINENESS, ge=0)
     show_boxes: bool = False
     show_masks: bool = True
 

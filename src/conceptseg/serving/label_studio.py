@@ -36,7 +36,7 @@ class SetupRequest(BaseModel):
     """What Label Studio sends when a project is connected; other fields are not used."""
 
     project: str | None = None
-    schema_: str = Field("", alias="schema", description="The labelling interface, XML.")
+    schema_: str = Field(default="", alias="schema", description="The labelling interface, XML.")
 
 
 class SetupAnswer(BaseModel):
@@ -136,7 +136,8 @@ def read_context(regions: list[dict[str, Any]]) -> tuple[str | None, dict[str, D
     Raises:
         PromptError: a region cannot be read, or is of another kind.
     """
-    text, drawn = None, {}
+    text: str | None = None
+    drawn: dict[str, Drawn] = {}
     for region in regions:
         kind, value = region.get("type"), region.get("value") or {}
         try:

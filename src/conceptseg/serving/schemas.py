@@ -25,38 +25,41 @@ class Examples(Strict):
         description="x0, y0, x1, y1 in pixels of the image.", examples=[[[12, 30, 80, 90]]]
     )
     labels: list[int] | None = Field(
-        None, description="For each box 1 (like this) or 0 (not like this); all 1 when left out."
+        default=None, description="For each box 1 (like this) or 0 (not like this); all 1 when left out."
     )
 
 
 class Prompt(Strict):
     """What to find: a phrase or several, example boxes, an exemplar, or any of them together."""
 
-    text: str | list[str] | None = Field(None, description="Phrases.", examples=["coin"])
+    text: str | list[str] | None = Field(default=None, description="Phrases.", examples=["coin"])
     boxes: list[Box] | None = Field(
-        None, description="Example boxes on this image, x0, y0, x1, y1 in pixels; they go with every phrase."
+        default=None,
+        description="Example boxes on this image, x0, y0, x1, y1 in pixels; they go with every phrase.",
     )
     labels: list[int] | None = Field(
-        None, description="For each box 1 (like this) or 0 (not like this); all 1 when left out."
+        default=None, description="For each box 1 (like this) or 0 (not like this); all 1 when left out."
     )
     exemplar: str | list[str] | None = Field(
-        None, description="Ids from POST /v1/exemplars: examples on other images."
+        default=None, description="Ids from POST /v1/exemplars: examples on other images."
     )
     threshold: float | list[float] = Field(
-        0.5, description="Keep scores strictly above this: a number from 0 to 1, or one per phrase."
+        default=0.5, description="Keep scores strictly above this: a number from 0 to 1, or one per phrase."
     )
     presence: Literal["multiply", "ignore", "calibrated"] | None = Field(
-        None,
+        default=None,
         description="How the belief that the concept is there at all enters the scores; as the model says "
         "when left out.",
     )
     dedupe: Literal["none", "nms", "containment"] | None = Field(
-        None, description="Which repeated masks are dropped; as the model says when left out."
+        default=None, description="Which repeated masks are dropped; as the model says when left out."
     )
-    max_instances: int | None = Field(None, description="Keep at most this many per phrase, the best.")
-    mask_format: Literal["rle", "polygon", "png"] = Field("rle", description="How masks are written.")
+    max_instances: int | None = Field(
+        default=None, description="Keep at most this many per phrase, the best."
+    )
+    mask_format: Literal["rle", "polygon", "png"] = Field(default="rle", description="How masks are written.")
     tolerance: float = Field(
-        1.0, ge=0, description="Pixels that polygons may lie off the outline; 0 follows every pixel."
+        default=1.0, ge=0, description="Pixels that polygons may lie off the outline; 0 follows every pixel."
     )
 
 
@@ -147,7 +150,7 @@ class Export(Strict):
     """Objects to write in the format of another tool."""
 
     format: Literal["coco", "yolo", "labelme", "label_studio"]
-    file_name: str = Field("image", max_length=255, description="As the file is to name its image.")
+    file_name: str = Field(default="image", max_length=255, description="As the file is to name its image.")
     width: int = Field(ge=1)
     height: int = Field(ge=1)
     results: list[ExportedConcept] = Field(min_length=1)
