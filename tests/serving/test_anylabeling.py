@@ -1,4 +1,4 @@
-"""X-AnyLabeling-Server's contract (its docs/router.md and docs/user_guide.md), by HTTP as its client speaks it."""
+"""X-AnyLabeling-Server's contract (its docs/router.md and docs/user_guide.md), as its client speaks it."""
 
 import base64
 

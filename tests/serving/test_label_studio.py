@@ -1,4 +1,4 @@
-"""The contract of label-studio-ml-backend (label_studio_ml/api.py), by HTTP, read with Label Studio's own SDK."""
+"""The contract of label-studio-ml-backend (label_studio_ml/api.py), read with Label Studio's own SDK."""
 
 import base64
 import threading

@@ -1,8 +1,8 @@
 """The protocol of X-AnyLabeling-Server: its client connects here as to its own server.
 
 Contract: https://github.com/CVHub520/X-AnyLabeling-Server, docs/router.md and docs/user_guide.md. Errors
-about a request come with status 200, `success: false` and a code. Its client takes an answer without shapes for
-"nothing there" and deletes what was annotated, unless the data says `replace: false`; errors do.
+about a request come with status 200, `success: false` and a code. Its client takes an answer without shapes
+for "nothing there" and deletes what was annotated, unless the data says `replace: false`; errors do.
 """
 
 from __future__ import annotations

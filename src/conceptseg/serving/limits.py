@@ -36,7 +36,15 @@ class BodyLimit:
                 raise self._too_large()
             return message
 
-        await self.app(scope, counted, send)
+        async def unless_too_large(message: Message) -> None:
+            if arrived <= self.limit:
+                await send(message)
+
+        try:
+            await self.app(scope, counted, unless_too_large)
+        finally:
+            if arrived > self.limit:  # whatever the endpoint made of a body that broke off
+                await self._too_large().response()(scope, receive, send)
 
     def _too_large(self) -> Problem:
         return Problem(
