@@ -19,6 +19,7 @@ let exemplar = null; // {id, text}
 let concepts = [];
 let request = null; // AbortController of the question under way
 let pause = 0;
+let carrying = false; // the next image is chosen to look for these boxes in
 
 // ---- asking
 
@@ -155,7 +156,12 @@ function boxesChanged() {
 stage.selectionChanged = () => { at("delete").disabled = stage.chosen < 0; };
 
 for (const id of ["choose", "new"]) at(id).onclick = () => at("file").click();
-at("file").onchange = () => { openImage(at("file").files[0]); at("file").value = ""; };
+at("file").oncancel = () => { carrying = false; };
+at("file").onchange = () => {
+  const [chosen] = at("file").files;
+  at("file").value = "";
+  if (carrying) carry(chosen); else openImage(chosen);
+};
 addEventListener("dragover", (event) => { event.preventDefault(); at("drop").classList.add("over"); });
 addEventListener("dragleave", () => at("drop").classList.remove("over"));
 addEventListener("drop", (event) => {
@@ -204,15 +210,23 @@ function showChips() {
   })] : []));
 }
 
-at("other").onclick = () => busy(async (signal) => {
-  if (!imageId) imageId = (await api.addImage(file, signal)).id;
-  const boxes = stage.boxes.map(({ x0, y0, x1, y1 }) => [x0, y0, x1, y1]);
-  const made = await api.addExemplar(imageId, boxes, stage.boxes.map(({ label }) => label));
-  exemplar = { id: made.id, text: `${boxes.length} example${boxes.length > 1 ? "s" : ""} on ${file.name || "the first image"}` };
+// Browsers open the file dialogue only right after a click, so the exemplar is made after it.
+at("other").onclick = () => { carrying = true; at("file").click(); };
+
+async function carry(chosen) {
+  carrying = false;
+  let made = null;
+  await busy(async (signal) => {
+    if (!imageId) imageId = (await api.addImage(file, signal)).id;
+    const boxes = stage.boxes.map(({ x0, y0, x1, y1 }) => [x0, y0, x1, y1]);
+    made = await api.addExemplar(imageId, boxes, stage.boxes.map(({ label }) => label));
+  });
+  if (!made) return;
+  const count = made.positive + made.negative;
+  exemplar = { id: made.id, text: `${count} example${count > 1 ? "s" : ""} on ${file.name || "the first image"}` };
   showChips();
-  at("status").textContent = "Now choose the image to look in.";
-  at("file").click();
-});
+  await openImage(chosen);
+}
 at("find").onclick = ask;
 
 // ---- tools and keys
