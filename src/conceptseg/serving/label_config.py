@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 from xml.etree import ElementTree
 
+from conceptseg.choices import LabelStudioRegion
 from conceptseg.errors import OptionError
 
-Regions = Literal["brush", "polygons", "boxes"]
-
 # What an object may be written as, the most exact first.
-OUTPUTS: tuple[tuple[str, Regions], ...] = (
+OUTPUTS: tuple[tuple[str, LabelStudioRegion], ...] = (
     ("BrushLabels", "brush"),
     ("PolygonLabels", "polygons"),
     ("RectangleLabels", "boxes"),
@@ -25,7 +23,7 @@ class LabelConfig:
     image_tag: str  # name of <Image>
     image_key: str  # of a task's data
     labels_tag: str  # name of the tag that objects are written for
-    regions: Regions  # what that tag takes
+    regions: LabelStudioRegion  # what that tag takes
     labels: tuple[str, ...]
 
 

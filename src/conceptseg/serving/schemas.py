@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from conceptseg.choices import DedupeMode, PresenceMode
+
 Box = list[float]
 
 
@@ -46,12 +48,12 @@ class Prompt(Strict):
     threshold: float | list[float] = Field(
         default=0.5, description="Keep scores strictly above this: a number from 0 to 1, or one per phrase."
     )
-    presence: Literal["multiply", "ignore", "calibrated"] | None = Field(
+    presence: PresenceMode | None = Field(
         default=None,
         description="How the belief that the concept is there at all enters the scores; as the model says "
         "when left out.",
     )
-    dedupe: Literal["none", "nms", "containment"] | None = Field(
+    dedupe: DedupeMode | None = Field(
         default=None, description="Which repeated masks are dropped; as the model says when left out."
     )
     max_instances: int | None = Field(
