@@ -62,7 +62,6 @@ def test_a_model_that_cannot_be_loaded_ends_the_service_with_its_message(logs_as
 
 def test_a_taken_port_is_told():
     with listen("127.0.0.1", 0) as taken:
-        taken.listen()
         with pytest.raises(OptionError, match="cannot listen on 127.0.0.1"):
             listen("127.0.0.1", taken.getsockname()[1])
 

@@ -20,20 +20,12 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         OptionError: the address cannot be had.
     """
-    listening = None
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-    except (OSError, OverflowError) as error:
-        if listening is not None:
-            listening.close()
-        reason = getattr(error, "strerror", None) or str(error)
-        raise OptionError(f"cannot listen on {host}:{port}: {reason.lower()}") from error
-    return listening
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (while")[0].lower()
+        raise OptionError(f"cannot listen on {host}:{port}: {reason}") from error
 
 
 def serve(app: FastAPI, listening: socket.socket, started: Callable[[], None] = lambda: None) -> None:
