@@ -35,7 +35,6 @@ class BackendHealth(BaseModel):
 class SetupRequest(BaseModel):
     """What Label Studio sends when a project is connected; other fields are not used."""
 
-    project: str | None = None
     schema_: str = Field(default="", alias="schema", description="The labelling interface, XML.")
 
 
@@ -46,7 +45,7 @@ class SetupAnswer(BaseModel):
     model_version: str
 
 
-class PredictRequest(BaseModel):
+class TasksRequest(BaseModel):
     """Tasks, and in `params.context` what a user has just drawn."""
 
     tasks: list[dict[str, Any]]
@@ -54,7 +53,7 @@ class PredictRequest(BaseModel):
     params: dict[str, Any] | None = None
 
 
-class PredictAnswer(BaseModel):
+class TasksAnswer(BaseModel):
     """One prediction per task."""
 
     results: list[dict[str, Any]]
@@ -85,7 +84,7 @@ async def setup(service: ServiceOf, wanted: SetupRequest) -> SetupAnswer:
 
 
 @router.post("/predict")
-async def predict(service: ServiceOf, wanted: PredictRequest) -> PredictAnswer:
+async def predict(service: ServiceOf, wanted: TasksRequest) -> TasksAnswer:
     """Objects of every task, as regions of the interface."""
     config = read_label_config(wanted.label_config)
     context = (wanted.params or {}).get("context") or {}
@@ -101,7 +100,7 @@ async def predict(service: ServiceOf, wanted: PredictRequest) -> PredictAnswer:
         else:
             results = await _ask_labels(service, key, image, config)
         predictions.append(await asyncio.to_thread(_prediction, results, config, _version(service)))
-    return PredictAnswer(results=predictions)
+    return TasksAnswer(results=predictions)
 
 
 async def _ask_labels(service: Service, key: str, image: EncodedImage, config: LabelConfig) -> list[Result]:
