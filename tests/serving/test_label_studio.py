@@ -11,7 +11,7 @@ from tests.serving.conftest import assert_problem
 
 CONFIG = """<View>
   <Image name="photo" value="$picture"/>
-  <BrushLabels name="tag" toName="photo"><Label value="coin"/><Label value="key"/></BrushLabels>
+  <BrushLabels name="tag" toName="photo" model_score_threshold="0.1"><Label value="coin"/><Label value="key"/></BrushLabels>
   <RectangleLabels name="like" toName="photo" smart="true"><Label value="coin"/></RectangleLabels>
 </View>"""
 POLYGONS = CONFIG.replace("BrushLabels", "PolygonLabels")
@@ -62,16 +62,16 @@ def test_rectangles_are_examples_of_their_label(client, inline, tiny_segmenter, 
     context = {"result": [rectangle(10, 10, 30, 50), rectangle(60, 40, 30, 50, positive=0)]}
     (prediction,) = predict(client, [inline], context=context).json()["results"]
     boxes = [[9, 6, 36, 36], [54, 24, 81, 54]]
-    expected = tiny_segmenter.segment(picture, "coin", boxes=boxes, labels=[1, 0])
+    expected = tiny_segmenter.segment(picture, "coin", boxes=boxes, labels=[1, 0], threshold=0.1)
+    assert len(expected)
     assert len(prediction["result"]) == len([mask for mask in expected.masks if mask.any()])
 
 
-def test_brush_runs_are_read_by_the_sdk_s_own_converter(client, inline, make_segmenter, picture, start):
-    # The tiny model's scores lie around 0.2; ignoring presence brings some of them over the threshold.
-    segmenter = make_segmenter(presence_mode="ignore")
-    client = start(segmenter)
+def test_brush_runs_are_read_by_the_sdk_s_own_converter(client, inline, tiny_segmenter, picture):
     (prediction,) = predict(client, [inline]).json()["results"]
-    expected = {result.phrase: result for result in segmenter.segment(picture, ["coin", "key"])}
+    expected = {
+        result.phrase: result for result in tiny_segmenter.segment(picture, ["coin", "key"], threshold=0.1)
+    }
     found = 0
     for label, result in expected.items():
         regions = [region for region in prediction["result"] if region["value"]["brushlabels"] == [label]]
@@ -87,13 +87,11 @@ def test_brush_runs_are_read_by_the_sdk_s_own_converter(client, inline, make_seg
     assert region["value"]["format"] == "rle" and 0 < prediction["score"] <= 1
 
 
-def test_text_of_a_text_area_is_the_phrase_and_the_label_stays(start, inline, make_segmenter, picture):
-    segmenter = make_segmenter(presence_mode="ignore")
-    client = start(segmenter)
+def test_text_of_a_text_area_is_the_phrase_and_the_label_stays(client, inline, tiny_segmenter, picture):
     text = {"type": "textarea", "value": {"text": ["striped star"]}}
     context = {"result": [rectangle(10, 10, 30, 50, label="key"), text]}
     (prediction,) = predict(client, [inline], POLYGONS, context).json()["results"]
-    expected = segmenter.segment(picture, "striped star", boxes=[[9, 6, 36, 36]])
+    expected = tiny_segmenter.segment(picture, "striped star", boxes=[[9, 6, 36, 36]], threshold=0.1)
     assert len(expected) and len(prediction["result"]) >= len([m for m in expected.masks if m.any()])
     for region in prediction["result"]:
         assert region["value"]["polygonlabels"] == ["key"]
@@ -107,6 +105,8 @@ def test_what_cannot_be_used_is_told(client, inline):
     assert_problem(predict(client, [inline], "<View/>"), 422, "no <Image>")
     assert_problem(predict(client, [inline], '<View><Image name="a" value="$b"/></View>'), 422, "BrushLabels")
     assert_problem(predict(client, [inline], "<!DOCTYPE a [<!ENTITY b 'c'>]><View/>"), 422, "entities")
+    odd = CONFIG.replace("0.1", "high")
+    assert_problem(predict(client, [inline], odd), 422, "model_score_threshold 'high'")
     keypoint = {"type": "keypointlabels", "value": {"x": 1, "y": 1, "keypointlabels": ["coin"]}}
     assert_problem(predict(client, [inline], context={"result": [keypoint]}), 422, "draw rectangles")
     broken = {"type": "rectanglelabels", "value": {"x": 1}}

@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 from conceptseg.choices import LabelStudioRegion
 from conceptseg.errors import OptionError
 
+USUAL_THRESHOLD = 0.5
+
 # What an object may be written as, the most exact first.
 OUTPUTS: tuple[tuple[str, LabelStudioRegion], ...] = (
     ("BrushLabels", "brush"),
@@ -25,6 +27,7 @@ class LabelConfig:
     labels_tag: str  # name of the tag that objects are written for
     regions: LabelStudioRegion  # what that tag takes
     labels: tuple[str, ...]
+    threshold: float  # that tag's `model_score_threshold`, which other backends of Label Studio read too
 
 
 def read_label_config(xml: str) -> LabelConfig:
@@ -52,7 +55,15 @@ def read_label_config(xml: str) -> LabelConfig:
                     labels_tag=labels.get("name", ""),
                     regions=regions,
                     labels=tuple(label.get("value", "") for label in labels.iter("Label")),
+                    threshold=_threshold(labels.get("model_score_threshold")),
                 )
     raise OptionError(
         "the labelling interface has no <BrushLabels>, <PolygonLabels> or <RectangleLabels> for its image"
     )
+
+
+def _threshold(given: str | None) -> float:
+    try:
+        return USUAL_THRESHOLD if given is None else float(given)
+    except ValueError as error:
+        raise OptionError(f"model_score_threshold {given!r} is not a number from 0 to 1") from error

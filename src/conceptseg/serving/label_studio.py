@@ -96,7 +96,7 @@ async def predict(service: ServiceOf, wanted: TasksRequest) -> TasksAnswer:
         )
         key, image = await service.encode(content)
         if regions:
-            results = await _ask_drawn(service, key, image, regions)
+            results = await _ask_drawn(service, key, image, regions, config.threshold)
         else:
             results = await _ask_labels(service, key, image, config)
         predictions.append(await asyncio.to_thread(_prediction, results, config, _version(service)))
@@ -106,11 +106,11 @@ async def predict(service: ServiceOf, wanted: TasksRequest) -> TasksAnswer:
 async def _ask_labels(service: Service, key: str, image: EncodedImage, config: LabelConfig) -> list[Result]:
     if not config.labels:
         raise OptionError("the labelling interface has no <Label>, so there is nothing to find")
-    return await service.ask(key, image, Prompt(text=list(config.labels)))
+    return await service.ask(key, image, Prompt(text=list(config.labels), threshold=config.threshold))
 
 
 async def _ask_drawn(
-    service: Service, key: str, image: EncodedImage, regions: list[dict[str, Any]]
+    service: Service, key: str, image: EncodedImage, regions: list[dict[str, Any]], threshold: float
 ) -> list[Result]:
     text, drawn = read_context(regions)
     height, width = image.size_hw
@@ -120,7 +120,12 @@ async def _ask_drawn(
             [x0 * width / 100, y0 * height / 100, x1 * width / 100, y1 * height / 100]
             for x0, y0, x1, y1 in examples.boxes
         ]
-        prompt = Prompt(text=text or label, boxes=boxes or None, labels=examples.labels or None)
+        prompt = Prompt(
+            text=text or label,
+            boxes=boxes or None,
+            labels=examples.labels or None,
+            threshold=threshold,
+        )
         (result,) = await service.ask(key, image, prompt)
         results.append(replace(result, phrase=label, phrases=(label,) * len(result)))
     return results
