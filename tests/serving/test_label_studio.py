@@ -11,7 +11,9 @@ from tests.serving.conftest import assert_problem
 
 CONFIG = """<View>
   <Image name="photo" value="$picture"/>
-  <BrushLabels name="tag" toName="photo" model_score_threshold="0.1"><Label value="coin"/><Label value="key"/></BrushLabels>
+  <BrushLabels name="tag" toName="photo" model_score_threshold="0.1">
+    <Label value="coin"/><Label value="key"/>
+  </BrushLabels>
   <RectangleLabels name="like" toName="photo" smart="true"><Label value="coin"/></RectangleLabels>
 </View>"""
 POLYGONS = CONFIG.replace("BrushLabels", "PolygonLabels")
