@@ -155,7 +155,7 @@ function boxesChanged() {
 
 stage.selectionChanged = () => { at("delete").disabled = stage.chosen < 0; };
 
-for (const id of ["choose", "new"]) at(id).onclick = () => at("file").click();
+for (const id of ["choose", "new"]) at(id).onclick = () => { carrying = false; at("file").click(); };
 at("file").oncancel = () => { carrying = false; };
 at("file").onchange = () => {
   const [chosen] = at("file").files;
