@@ -23,6 +23,7 @@ from conceptseg.serving.run import listen
 from conceptseg.serving.settings import Settings
 
 MINUTE = 60.0
+PATIENCE = 5 * MINUTE  # of clients: a busy machine is no failure
 
 
 @contextlib.contextmanager
@@ -56,7 +57,7 @@ def start(tiny_segmenter: Segmenter) -> Iterator[Callable[..., httpx.Client]]:
         def start(segmenter: Segmenter = tiny_segmenter, **settings: Any) -> httpx.Client:
             app = make_app(lambda: segmenter, "models/tiny.pt", Settings(**settings))
             url = stack.enter_context(running(app))
-            client = stack.enter_context(httpx.Client(base_url=url, timeout=MINUTE))
+            client = stack.enter_context(httpx.Client(base_url=url, timeout=PATIENCE))
             until_ready(client)
             return client
 
@@ -67,7 +68,7 @@ def start(tiny_segmenter: Segmenter) -> Iterator[Callable[..., httpx.Client]]:
 def client(tiny_segmenter: Segmenter) -> Iterator[httpx.Client]:
     """A client of one service that many tests share."""
     app = make_app(lambda: tiny_segmenter, "models/tiny.pt", Settings())
-    with running(app) as url, httpx.Client(base_url=url, timeout=MINUTE) as client:
+    with running(app) as url, httpx.Client(base_url=url, timeout=PATIENCE) as client:
         until_ready(client)
         yield client
 
