@@ -197,9 +197,9 @@ def run_ours(folder: Path) -> dict[str, dict[str, Tensor]]:
             words = segmenter.text_tokens([phrase or VISUAL])
             geometry = examples.to_model() if examples else None
             image_index = torch.zeros(1, dtype=torch.long)
-            output = segmenter.detector.answer(features, words, geometry, image_index)
+            output = by_name(segmenter.detector.answer(features, words, geometry, image_index))
         levels = {f"level {i}": level for i, level in enumerate(features.levels)}
-        found[name] = {**levels, **by_name(output)}
+        found[name] = {**levels, **output}
     return found
 
 
