@@ -21,6 +21,7 @@ from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
 from conceptseg.models.vision import vit
 from conceptseg.presence.diagnosis import Diagnosis, diagnose
 from conceptseg.presence.faults import find_faults
+from conceptseg.presence.report import write_diagnosis
 from conceptseg.segmenter import Segmenter
 from tests.evaluation.scripted import write_coco
 
@@ -196,7 +197,7 @@ def test_one_random_layer_of_a_trained_model_is_found() -> None:
 
 def test_faults_stand_in_the_report_with_their_remedy(data: ConceptDataset, tmp_path: Path) -> None:
     diagnosis = diagnose(model(context_length=77, positions=77), data)
-    report = diagnosis.save(tmp_path / "out").read_text()
+    report = write_diagnosis(diagnosis, tmp_path / "out").read_text()
     assert "**Verdict: fault.**" in report
     assert "Load it with text_context=16 or text_context=32." in report
     assert '"kind": "context length"' in (tmp_path / "out" / "diagnosis.json").read_text()

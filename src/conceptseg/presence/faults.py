@@ -334,6 +334,8 @@ def _as_it_starts(value: Tensor, norm: bool) -> bool:
         return bool((value == value[(0,) * value.dim()]).all())
     n = value.numel()
     largest, square = float(value.abs().max()), float(value.square().mean())
+    if value.dim() < 2:  # a bias or a norm of somebody else's making: its spread says nothing
+        return False
     fan_in, fan_out = value[0].numel(), value.shape[0] * (value[0].numel() // max(1, value.shape[1]))
     bounds = (fan_in**-0.5, (6 / (fan_in + fan_out)) ** 0.5)
     margin = 4 * n**-0.5

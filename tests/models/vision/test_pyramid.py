@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from conceptseg.errors import ConfigError
 from conceptseg.models.build import build_vision_encoder
 from conceptseg.models.config import ConvNetConfig, TimmConfig
+from conceptseg.models.vision.efficientnet_lite import WIDTHS, EfficientNetLite0
 from conceptseg.models.vision.pyramid import PyramidTrunk
 from conceptseg.models.vision.timm_trunk import build_stages
 
@@ -65,3 +66,20 @@ def test_networks_of_several_families_give_the_four_maps(name: str) -> None:
         maps = network.eval()(torch.rand(1, 3, 64, 64))
     assert [m.shape[1] for m in maps] == list(widths)
     assert [m.shape[-1] for m in maps] == [16, 8, 4, 2]
+
+
+def test_the_trunk_of_nano_is_that_of_timm_without_timm() -> None:
+    """The same names in the same order, and the same maps from the same weights."""
+    theirs, widths = build_stages("efficientnet_lite0")
+    ours = EfficientNetLite0()
+    assert list(ours.state_dict()) == list(theirs.state_dict()) and widths == WIDTHS
+    state = {
+        name: torch.rand_like(value) + 0.5 if name.endswith("running_var") else value
+        for name, value in theirs.state_dict().items()
+    }
+    for network in (ours, theirs):
+        network.load_state_dict(state)
+    pixels = torch.randn(2, 3, 96, 64)
+    with torch.no_grad():
+        for a, b in zip(ours.eval()(pixels), theirs.eval()(pixels), strict=True):
+            torch.testing.assert_close(a, b)
