@@ -1,7 +1,7 @@
 """Photographs beyond the coins, and what to ask of each: boxes drawn and objects counted by eye.
 
-All come inside scikit-image's wheel, so nothing is downloaded. They are not chosen to be easy: the model has
-only ever seen procedural scenes. `shown` marks those that the page on limits shows.
+All come inside scikit-image's wheel, so nothing is downloaded; none was trained on. They are not chosen to be
+easy. `shown` marks those that the page on limits shows.
 """
 
 from __future__ import annotations
@@ -57,6 +57,13 @@ class Question:
 CUP, CELL, CLOCK = (172.0, 12.0, 414.0, 302.0), (360.0, 308.0, 497.0, 443.0), (142.0, 94.0, 285.0, 216.0)
 
 QUESTIONS = (
+    Question("person_phrase", "astronaut", 1, "the astronaut", text="person", shown="works"),
+    Question("cat_phrase", "cat", 1, "the cat's head", text="cat", shown="works"),
+    Question("motorcycle_phrase", "stereo_motorcycle", 1, "the motorcycle", text="motorcycle", shown="works"),
+    Question("animal_phrase", "cat", 1, "the cat's head", text="animal"),
+    Question("camera_phrase", "camera", 1, "the camera", text="camera"),
+    Question("person_in_camera", "camera", 1, "the man with the camera", text="person"),
+    Question("guitar_in_astronaut", "astronaut", 0, "no guitar is there", text="guitar"),
     Question("cup_phrase", "coffee", 1, "the cup", text="cup"),
     Question("cup_box", "coffee", 1, "the cup", box=CUP, shown="fails"),
     Question("cup_both", "coffee", 1, "the cup", text="cup", box=CUP),
