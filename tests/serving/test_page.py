@@ -177,7 +177,7 @@ def test_an_example_on_one_image_is_found_in_another(page, tmp_path):
         page.click("#other")
     sent = prompt_after(page, lambda: chooser.value.set_files(other))
     assert sent["exemplar"] and sent["boxes"] is None and sent["text"] is None
-    status(page, "24 found")
+    status(page, "found above 0.50")  # how many is the model's matter
     expect(page.locator("#examples")).to_contain_text("1 example on coins.png")
 
 

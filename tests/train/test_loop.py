@@ -83,14 +83,14 @@ def test_what_was_saved_before_a_loss_went_wrong_stays(
 def test_predictions_that_are_not_finite_are_named_with_the_step(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = DetectionTask.detect
+    honest = DetectionTask.ask
 
-    def detect(self: DetectionTask, image: ImageFeatures, batch: Batch) -> Any:
+    def ask(self: DetectionTask, image: ImageFeatures, batch: Batch) -> Any:
         output = honest(self, image, batch)
         output.class_logits = output.class_logits * math.nan
         return output
 
-    monkeypatch.setattr(DetectionTask, "detect", detect)
+    monkeypatch.setattr(DetectionTask, "ask", ask)
     with pytest.raises(TrainingError, match=r"^step 1: .*class logits NaN or infinite"):
         # Phrases that are there: without an object nothing is matched, and the loss itself is named.
         train(data={**stages(), "questions": {"absent_phrase": 0.0, "other_image": 0.0}})
