@@ -58,13 +58,13 @@ CUP, CELL, CLOCK = (172.0, 12.0, 414.0, 302.0), (360.0, 308.0, 497.0, 443.0), (1
 
 QUESTIONS = (
     Question("person_phrase", "astronaut", 1, "the astronaut", text="person", shown="works"),
-    Question("cat_phrase", "cat", 1, "the cat's head", text="cat", shown="works"),
+    Question("cat_phrase", "cat", 1, "the cat's head", text="cat", shown="fails"),
     Question("motorcycle_phrase", "stereo_motorcycle", 1, "the motorcycle", text="motorcycle", shown="works"),
-    Question("animal_phrase", "cat", 1, "the cat's head", text="animal"),
+    Question("animal_phrase", "cat", 1, "the cat's head", text="animal", shown="works"),
     Question("camera_phrase", "camera", 1, "the camera", text="camera"),
-    Question("person_in_camera", "camera", 1, "the man with the camera", text="person"),
+    Question("person_in_camera", "camera", 1, "the man with the camera", text="person", shown="works"),
     Question("guitar_in_astronaut", "astronaut", 0, "no guitar is there", text="guitar"),
-    Question("cup_phrase", "coffee", 1, "the cup", text="cup"),
+    Question("cup_phrase", "coffee", 1, "the cup", text="cup", shown="fails"),
     Question("cup_box", "coffee", 1, "the cup", box=CUP, shown="fails"),
     Question("cup_both", "coffee", 1, "the cup", text="cup", box=CUP),
     Question("saucer_box", "coffee", 1, "the saucer", box=(76.0, 54.0, 486.0, 372.0)),

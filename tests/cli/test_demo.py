@@ -18,16 +18,19 @@ def test_it_writes_pictures_and_results_and_says_so(
 ) -> None:
     finished = run("demo", "--model", tiny_model_folder)
     assert finished.code == 0
-    assert {"coins.png", "coins.overlay.png", "scene.png", "scene.overlay.png", "results.json"} == set(
-        os.listdir(tmp_path / "demo-output")
-    )
+    pictures = {"coins.png", "astronaut.jpg", "coffee.jpg", "scene.png"}
+    asked = ("coins.box", "astronaut.words", "coffee.words", "coffee.box", "scene.words")
+    overlays = {f"{name}.overlay.png" for name in asked}
+    assert {*pictures, *overlays, "results.json"} == set(os.listdir(tmp_path / "demo-output"))
     assert finished.out.strip().splitlines()[-1].startswith("wrote demo-output/")
     coco = json.loads((tmp_path / "demo-output" / "results.json").read_text())
-    assert [image["file_name"] for image in coco["images"]] == ["coins.png", "scene.png"]
+    assert {image["file_name"] for image in coco["images"]} == pictures
 
 
 def test_json_says_how_many_there_are_and_how_many_were_found(run: Run, tiny_model_folder: Path) -> None:
-    coins, scene = json.loads(run("demo", "--model", tiny_model_folder, "--json").out)["images"]
+    rows = json.loads(run("demo", "--model", tiny_model_folder, "--json").out)["images"]
+    assert [row["there"] for row in rows[1:4]] == [1, 1, 1]
+    coins, scene = rows[0], rows[-1]
     assert coins["there"] == 24
     assert coins["asked"] == "one example box"
     assert scene["there"] >= 1

@@ -1,4 +1,4 @@
-"""`conceptseg demo`: a photograph by one example box, a drawn scene by a phrase, with the embedded model."""
+"""`conceptseg demo`: photographs and a drawn scene, by words and by one box, with the embedded model."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 COIN_BOX = (189.0, 170.0, 237.0, 217.0)  # fourth in the third row: a whole coin, upright, with a clear rim
 COINS = 24  # counted by eye
+CUP_BOX = (172.0, 12.0, 414.0, 302.0)
 SCENE_SEED = (
     58  # held out, picked among 100 as one that nano answers well: shows what is meant, not how often
 )
 ARTICLES = {"a", "an", "the"}
+PHOTOGRAPHS = ("coins.png", "astronaut.jpg", "coffee.jpg")
 
 
 def register(app: typer.Typer) -> None:
@@ -37,9 +39,9 @@ def demo(
     model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Segment a photograph and a drawn scene.
+    """Segment three photographs and a drawn scene.
 
-    The photograph shows coins and is asked about with one example box, the scene with a phrase.
+    Coins are asked for by one example box, a person by a word, a cup by either, drawn objects by a phrase.
     """
     check_output_folder(out)
 
@@ -53,23 +55,27 @@ def demo(
     segmenter = load(model)
     scene = render_scene(SCENE_SEED, size=384, split="held_out")
     phrase = choose_phrase(scene)
-    coins, picture = out / "coins.png", out / "scene.png"
-    with replacing(coins) as draft:
-        shutil.copyfile(str(files("conceptseg") / "assets" / "coins.png"), draft)
-    with replacing(picture) as draft:
+    for name in PHOTOGRAPHS:
+        with replacing(out / name) as draft:
+            shutil.copyfile(str(files("conceptseg") / "assets" / name), draft)
+    with replacing(out / "scene.png") as draft:
         Image.fromarray(scene.image).save(draft, format="PNG")
 
-    questions: list[tuple[Path, str, int, dict[str, Any]]] = [
-        (coins, "one example box", COINS, {"boxes": [COIN_BOX]}),
-        (picture, f"the phrase '{phrase}'", len(scene.phrases[phrase]), {"text": phrase}),
+    questions: list[tuple[str, str, int, dict[str, Any]]] = [
+        ("coins.png", "one example box", COINS, {"boxes": [COIN_BOX]}),
+        ("astronaut.jpg", "the word 'person'", 1, {"text": "person"}),
+        ("coffee.jpg", "the word 'cup'", 1, {"text": "cup"}),
+        ("coffee.jpg", "one example box", 1, {"boxes": [CUP_BOX]}),
+        ("scene.png", f"the phrase '{phrase}'", len(scene.phrases[phrase]), {"text": phrase}),
     ]
     folder = ResultsFolder(out)
     rows: list[dict[str, Any]] = []
-    for path, asked, there, prompt in questions:
+    for name, asked, there, prompt in questions:
+        path, how = out / name, "box" if "boxes" in prompt else "words"
         started = time.perf_counter()
         result = segmenter.segment(path, **prompt)
         seconds = time.perf_counter() - started
-        drawn = folder.add([result], path.name, f"{path.stem}.overlay.png")
+        drawn = folder.add([result], name, f"{path.stem}.{how}.overlay.png")
         rows.append({
             "image": str(path), "overlay": str(drawn), "asked": asked, "there": there,
             **summarise(result), "seconds": round(seconds, 3),
@@ -79,7 +85,8 @@ def demo(
         print_json({"model": model, "results": str(folder.path), "images": rows})
     else:
         _print(rows)
-    print_written(f"wrote {out}/: coins.overlay.png, scene.overlay.png, results.json", as_json=as_json)
+    overlays = ", ".join(Path(row["overlay"]).name for row in rows)
+    print_written(f"wrote {out}/: {overlays}, results.json", as_json=as_json)
 
 
 def choose_phrase(scene: Scene) -> str:
