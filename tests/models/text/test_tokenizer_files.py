@@ -78,10 +78,10 @@ def test_a_length_and_padding_of_the_file_do_not_matter(learned, tmp_path: Path)
     "content",
     [
         b"text, not gzip",
-        gzip.compress(b"#version\na b\nno merge at all\n"),
-        gzip.compress(b"#version\na b\n\xff\xfe c\n"),
-        gzip.compress(b"#version\nzz yy\n"),
-        gzip.compress(b"#version\na b\n" * 100)[:20],
+        gzip.compress(b"#version\na b\nno merge at all\n", mtime=0),
+        gzip.compress(b"#version\na b\n\xff\xfe c\n", mtime=0),
+        gzip.compress(b"#version\nzz yy\n", mtime=0),
+        gzip.compress(b"#version\na b\n" * 100, mtime=0)[:20],
     ],
 )
 def test_a_damaged_original_file_is_a_checkpoint_error(tmp_path: Path, content: bytes) -> None:
@@ -91,7 +91,7 @@ def test_a_damaged_original_file_is_a_checkpoint_error(tmp_path: Path, content: 
 
 
 def test_an_original_file_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
-    (tmp_path / ORIGINAL).write_bytes(gzip.compress(bytes(ORIGINAL_LIMIT + 1), compresslevel=1))
+    (tmp_path / ORIGINAL).write_bytes(gzip.compress(bytes(ORIGINAL_LIMIT + 1), compresslevel=1, mtime=0))
     with pytest.raises(CheckpointError, match="unpacks to more than 64 MB"):
         read_tokenizer(tmp_path, 8)
 
