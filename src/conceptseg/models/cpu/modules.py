@@ -12,6 +12,12 @@ from torch import Tensor, nn
 
 from conceptseg.models.cpu.attend import attend
 from conceptseg.models.cpu.choice import AttentionKernel
+from conceptseg.models.cpu.convolutions import (
+    FastConvolution,
+    FoldedDepthwiseSeparable,
+    FoldedInvertedResidual,
+    FoldedTrunk,
+)
 from conceptseg.models.cpu.parts import asked_on_cpu, by_parts, in_parts
 from conceptseg.models.decoder import Decoder, DecoderOutput
 from conceptseg.models.fusion_encoder import FusionEncoder, FusionOutput
@@ -19,6 +25,11 @@ from conceptseg.models.layers.attention import Attention
 from conceptseg.models.layers.mlp import FeedForward
 from conceptseg.models.layers.rope import rotate
 from conceptseg.models.mask_head import MaskHead
+from conceptseg.models.vision.efficientnet_lite import (
+    DepthwiseSeparable,
+    EfficientNetLite0,
+    InvertedResidual,
+)
 from conceptseg.models.vision.vit import Block, RotaryAttention
 
 PART = 24  # side of the squares that a feed-forward takes one after the other, in tokens
@@ -130,6 +141,10 @@ FAST: dict[type[nn.Module], type[nn.Module]] = {
     FusionEncoder: FusionPairByPair,
     Decoder: DecoderPairByPair,
     MaskHead: FastMaskHead,
+    nn.Conv2d: FastConvolution,
+    EfficientNetLite0: FoldedTrunk,
+    DepthwiseSeparable: FoldedDepthwiseSeparable,
+    InvertedResidual: FoldedInvertedResidual,
 }
 
 

@@ -45,13 +45,17 @@ class EfficientNetLite0(nn.Module):
         self.blocks = nn.Sequential(*stages)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        x = F.relu6(self.bn1(self.conv_stem(pixels)))
+        x = self.stem(pixels)
         maps = []
         for number, stage in enumerate(self.blocks):
             x = stage(x)
             if number in GIVEN:
                 maps.append(x)
         return maps
+
+    def stem(self, pixels: Tensor) -> Tensor:
+        """(I, 3, H, W) -> (I, 32, H/2, W/2)."""
+        return F.relu6(self.bn1(self.conv_stem(pixels)))
 
 
 class DepthwiseSeparable(nn.Module):

@@ -1,0 +1,118 @@
+"""Convolutions of a network that is only asked, in the layout that a CPU reads best: channels innermost.
+
+A batch norm that keeps its statistics multiplies and adds by channel, which the convolution before it can do
+as well. A convolution of one pixel is then a product of matrices, without the copies that torch makes in one
+thread. EfficientNet-Lite0 takes less than half the time so (docs/speed.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from conceptseg.models.cpu.parts import asked_on_cpu
+from conceptseg.models.vision.efficientnet_lite import (
+    DepthwiseSeparable,
+    EfficientNetLite0,
+    InvertedResidual,
+)
+from conceptseg.unstable import state_of
+
+
+def innermost(x: Tensor) -> Tensor:
+    """The same map with its channels lying together."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def lies_innermost(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last)
+
+
+def is_pointwise(conv: nn.Conv2d) -> bool:
+    """Whether each pixel's outputs are of that pixel alone."""
+    return (
+        conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
+    )
+
+
+def of_pixels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution of one pixel as a product: (I, C, h, w) innermost -> (I, outputs, h, w) innermost."""
+    return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
+class FastConvolution(nn.Conv2d):
+    """A product of matrices where that is what it is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if asked_on_cpu(x) and is_pointwise(self) and lies_innermost(x):
+            return of_pixels(x, self.weight, self.bias)
+        return super().forward(x)
+
+
+@dataclass
+class Folded:
+    """A convolution and the batch norm after it, as one."""
+
+    of: tuple[object, ...]  # the state of the tensors that it was made of
+    weight: Tensor
+    bias: Tensor
+
+
+_FOLDED: WeakKeyDictionary[nn.Conv2d, Folded] = WeakKeyDictionary()
+
+
+def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """`norm(conv(x))` by running statistics, in one pass; folded anew when a weight has changed."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    tensors = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    state = tuple(state_of(tensor) for tensor in tensors)
+    folded = _FOLDED.get(conv)
+    if folded is None or folded.of != state:
+        weight, bias = fuse_conv_bn_weights(
+            conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        kind = conv.weight.dtype
+        folded = Folded(state, innermost(weight.detach().to(kind)), bias.detach().to(kind))
+        _FOLDED[conv] = folded
+    if is_pointwise(conv):
+        return of_pixels(x, folded.weight, folded.bias)
+    return F.conv2d(
+        x, folded.weight, folded.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+    )  # fmt: skip
+
+
+def can_fold(module: nn.Module, x: Tensor) -> bool:
+    """Whether batch norm keeps its statistics, and no gradient is needed."""
+    return not module.training and asked_on_cpu(x)
+
+
+class FoldedTrunk(EfficientNetLite0):
+    """Channels innermost from the pixels on: every layer after the first keeps that."""
+
+    def stem(self, pixels: Tensor) -> Tensor:
+        if not can_fold(self, pixels):
+            return super().stem(pixels)
+        return F.relu6(normed(self.conv_stem, self.bn1, innermost(pixels)), inplace=True)
+
+
+class FoldedDepthwiseSeparable(DepthwiseSeparable):
+    def forward(self, x: Tensor) -> Tensor:
+        if not can_fold(self, x):
+            return super().forward(x)
+        y = normed(self.conv_pw, self.bn2, F.relu6(normed(self.conv_dw, self.bn1, x), inplace=True))
+        return y.add_(x) if self.adds else y
+
+
+class FoldedInvertedResidual(InvertedResidual):
+    def forward(self, x: Tensor) -> Tensor:
+        if not can_fold(self, x):
+            return super().forward(x)
+        y = F.relu6(normed(self.conv_pw, self.bn1, x), inplace=True)
+        y = F.relu6(normed(self.conv_dw, self.bn2, y), inplace=True)
+        y = normed(self.conv_pwl, self.bn3, y)
+        return y.add_(x) if self.adds else y
