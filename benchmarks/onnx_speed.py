@@ -5,8 +5,8 @@
     python benchmarks/onnx_speed.py sam3.pt FOLDER --programs onnx,openvino-bf16 --phrases 1 --no-check
 
 Exports to FOLDER/float32 and FOLDER/int8 first; what is there already is taken as it is. Every program is
-asked through the same `Segmenter`. Needs `pip install 'conceptseg[onnx]'`, and `pip install openvino` for the
-rows of OpenVINO. Prints a Markdown table of medians and writes FOLDER/speed.json.
+asked through the same `Segmenter`. Needs `pip install 'conceptseg[onnx,openvino]'`.
+Prints a Markdown table of medians and writes FOLDER/speed.json.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ import os
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,13 +32,12 @@ from conceptseg.benchmark.report import processor_name  # noqa: E402
 from conceptseg.benchmark.run import compare, take_turns  # noqa: E402
 from conceptseg.checkpoints.atomic_write import write_text  # noqa: E402
 from conceptseg.checkpoints.folder import save_model_folder  # noqa: E402
-from conceptseg.checkpoints.onnx_folder import GRAPHS  # noqa: E402
+from conceptseg.choices import Runtime  # noqa: E402
 from conceptseg.export.onnx_export import export_onnx  # noqa: E402
 from conceptseg.hub import find_model  # noqa: E402
 from conceptseg.models.presets import PRESETS  # noqa: E402
 from conceptseg.models.text.tokenizer import Tokenizer  # noqa: E402
 from conceptseg.models.text.tokenizer_files import clip_tokenizer  # noqa: E402
-from conceptseg.runtime.onnx_detector import OnnxDetector  # noqa: E402
 
 PHOTOGRAPH = Path(cs.__file__).parent / "assets" / "coins.png"
 PROGRAMS = (
@@ -53,24 +50,6 @@ PROGRAMS = (
     "openvino-int8",
 )
 SHOWN = ("vision", "text", "exemplar", "detector")
-
-
-class OpenVinoGraph:
-    """One graph compiled by OpenVINO, with the two calls of an ONNX Runtime session that we make."""
-
-    def __init__(self, path: Path, precision: str) -> None:
-        import openvino
-
-        settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-        self._inputs = [SimpleNamespace(name=port.get_any_name()) for port in self._compiled.inputs]
-
-    def get_inputs(self) -> list[SimpleNamespace]:
-        return self._inputs
-
-    def run(self, outputs: None, feeds: dict[str, Any]) -> list[Any]:
-        answers = self._compiled(feeds)
-        return [np.array(answers[port]) for port in self._compiled.outputs]
 
 
 def model_folder(model: str, scratch: Path) -> Path:
@@ -104,14 +83,9 @@ def open_program(name: str, model: Path, scratch: Path) -> Ours:
     if name.startswith("torch"):
         opened = Ours(model, "cpu", "bfloat16" if name.endswith("bf16") else "float32")
     else:
-        opened = Ours(scratch / ("int8" if name.endswith("int8") else "float32"), "cpu", "auto")
-    if name.startswith("openvino"):
-        network = opened.segmenter.network
-        assert isinstance(network, OnnxDetector)
-        precision = "bf16" if name.endswith("bf16") else "f32"
-        network.run_with(
-            {graph: OpenVinoGraph(network.folder / f"{graph}.onnx", precision) for graph in GRAPHS}
-        )
+        folder = scratch / ("int8" if name.endswith("int8") else "float32")
+        runtime: Runtime = "openvino" if name.startswith("openvino") else "onnxruntime"
+        opened = Ours(folder, "cpu", "bfloat16" if name.endswith("bf16") else "float32", runtime)
     opened.name = name
     return opened
 

@@ -1,4 +1,4 @@
-"""A model's name -> a `Segmenter` that runs it: in torch, or in ONNX Runtime where it was exported."""
+"""A model's name -> a `Segmenter` that runs it: in torch, or exported in ONNX Runtime or OpenVINO."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 
 from conceptseg.checkpoints.config_file import is_onnx_folder
 from conceptseg.checkpoints.loaders import open_checkpoint
+from conceptseg.choices import Runtime, check_choice
 from conceptseg.device import choose_device, choose_dtype
+from conceptseg.errors import OptionError
 from conceptseg.hub import find_model, local_model
 from conceptseg.runtime.onnx_detector import OnnxDetector
 from conceptseg.segmenter import Segmenter
@@ -21,6 +23,7 @@ def load(
     resolution: int | None = None,
     geometry_from: str | os.PathLike[str] | None = None,
     text_context: int | None = None,
+    runtime: Runtime = "auto",
 ) -> Segmenter:
     """Load a model by its name.
 
@@ -41,17 +44,27 @@ def load(
         text_context: tokens that phrases are padded to, where the text encoder is MobileCLIP's: 16, 32 or 77,
             as it was trained. None: as the config or the name of the file says (`..._ctx16.pt`), else as many
             as there are positions.
+        runtime: what computes. "auto": ONNX Runtime for an ONNX folder, torch for everything else; "openvino"
+            for an ONNX folder on a CPU, where dtype may also be "bfloat16".
 
     Raises:
         ModelNotFoundError: no model has this name.
-        MissingDependencyError: it is an ONNX folder, and ONNX Runtime is not installed.
+        MissingDependencyError: the runtime is not installed.
         CheckpointError: its weights are damaged, incomplete, or in a layout that cannot be read.
-        OptionError: an impossible device, dtype, resolution or text context.
+        OptionError: an impossible device, dtype, resolution or text context, or a runtime that does not run
+            such a model.
     """
+    check_choice("runtime", runtime, Runtime)
     here = local_model(name)
     if here is not None and is_onnx_folder(here):  # it has devices of its own; the Hub has no such folders
-        exported = OnnxDetector(here, device)
+        if runtime == "torch":
+            raise OptionError(f"{here} is an exported model, which torch does not run; load the model itself")
+        exported = OnnxDetector(here, device, runtime, dtype)
         return Segmenter(exported, exported.tokenizer(), exported.config, dtype=dtype, resolution=resolution)
+    if runtime not in ("auto", "torch"):
+        raise OptionError(
+            f"{name} is no ONNX folder, which runtime {runtime!r} needs; conceptseg export onnx writes one"
+        )
     chosen = choose_device(device)
     choose_dtype(dtype, chosen)  # a wrong one is told before gigabytes are fetched or read
     path = here or find_model(name)

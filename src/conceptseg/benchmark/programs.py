@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from conceptseg.benchmark.clock import StageClock
+from conceptseg.choices import Runtime
 from conceptseg.errors import MissingDependencyError
 from conceptseg.images import load_image, model_input
 from conceptseg.loading import load
@@ -46,12 +47,12 @@ class Program(Protocol):
 
 
 class Ours:
-    """This library, torch or ONNX Runtime."""
+    """This library, in torch, ONNX Runtime or OpenVINO."""
 
     name = "conceptseg"
 
-    def __init__(self, model: str | Path, device: str, dtype: str) -> None:
-        self.segmenter: Segmenter = load(model, device=device, dtype=dtype)
+    def __init__(self, model: str | Path, device: str, dtype: str, runtime: Runtime = "auto") -> None:
+        self.segmenter: Segmenter = load(model, device=device, dtype=dtype, runtime=runtime)
         self.device = self.segmenter.device
 
     def stages(self, image: Path, phrase: str) -> dict[str, float]:

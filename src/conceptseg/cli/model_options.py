@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from conceptseg.choices import Runtime
+
 GeometryFrom = Annotated[
     str | None,
     typer.Option(metavar="MODEL", help="Where parts come from that the model's file lacks, such as sam3.pt."),
@@ -15,4 +17,8 @@ TextContext = Annotated[
     typer.Option(
         metavar="TOKENS", help="Length of phrases that a MobileCLIP text encoder reads: 16, 32 or 77."
     ),
+]
+RuntimeOption = Annotated[
+    Runtime,
+    typer.Option(help="What computes; openvino runs folders that conceptseg export onnx wrote."),
 ]

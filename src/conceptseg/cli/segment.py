@@ -14,7 +14,7 @@ from conceptseg.cli.concepts import parse_concepts, pool_concepts
 from conceptseg.cli.console import print_json, print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples
 from conceptseg.cli.image_paths import find_images, image_names, overlay_names
-from conceptseg.cli.model_options import GeometryFrom, TextContext
+from conceptseg.cli.model_options import GeometryFrom, RuntimeOption, TextContext
 from conceptseg.cli.output_folder import check_output_folder
 from conceptseg.errors import PromptError
 
@@ -84,6 +84,7 @@ def segment(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     geometry_from: GeometryFrom = None,
     text_context: TextContext = None,
+    runtime: RuntimeOption = "auto",
     explain: Annotated[
         bool, typer.Option("--explain", help="Also draw what each example says to the network.")
     ] = False,
@@ -115,7 +116,12 @@ def segment(
     from conceptseg.loading import load
 
     segmenter = load(
-        model, device=device, dtype=dtype, geometry_from=geometry_from, text_context=text_context
+        model,
+        device=device,
+        dtype=dtype,
+        geometry_from=geometry_from,
+        text_context=text_context,
+        runtime=runtime,
     )
     folder = ResultsFolder(out)
     examples: dict[str, Any] = {

@@ -8,7 +8,7 @@ import typer
 
 from conceptseg.cli.console import print_note
 from conceptseg.cli.help import examples
-from conceptseg.cli.model_options import GeometryFrom, TextContext
+from conceptseg.cli.model_options import GeometryFrom, RuntimeOption, TextContext
 from conceptseg.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def serve(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     geometry_from: GeometryFrom = None,
     text_context: TextContext = None,
+    runtime: RuntimeOption = "auto",
     api_key: Annotated[
         str | None,
         typer.Option(envvar="CONCEPTSEG_API_KEY", help="What every request must carry.", show_default=False),
@@ -97,7 +98,14 @@ def serve(
     def load_model() -> Segmenter:
         from conceptseg.loading import load
 
-        return load(model, device=device, dtype=dtype, geometry_from=geometry_from, text_context=text_context)
+        return load(
+            model,
+            device=device,
+            dtype=dtype,
+            geometry_from=geometry_from,
+            text_context=text_context,
+            runtime=runtime,
+        )
 
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listening.getsockname()[1]}"

@@ -1,9 +1,9 @@
-"""An exported network in ONNX Runtime, behind the same calls as the torch `Detector`."""
+"""An exported network in ONNX Runtime or OpenVINO, behind the same calls as the torch `Detector`."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,11 +12,14 @@ from torch import Tensor
 
 from conceptseg.checkpoints.find_tokenizer import check_vocabulary
 from conceptseg.checkpoints.onnx_folder import GRAPHS, read_onnx_config
+from conceptseg.choices import Runtime
 from conceptseg.errors import CheckpointError, MissingDependencyError, OptionError, PromptError
 from conceptseg.models.detector import ImageFeatures, RawOutput
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 from conceptseg.models.text.tokenizer import Tokenizer
+from conceptseg.runtime.openvino_graph import OpenVinoGraph, import_openvino
 
+ENCODERS = ("vision", "text", "exemplar")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -34,21 +37,39 @@ class OnnxDetector:
     Tensors go in and come out on the CPU, whatever device the graphs run on. Several threads may use it.
     """
 
-    def __init__(self, folder: str | Path, device: str | torch.device = "auto") -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        device: str | torch.device = "auto",
+        runtime: Runtime = "auto",
+        dtype: str | torch.dtype = "auto",
+    ) -> None:
         """Read the config; the graphs are opened later.
 
         Args:
             folder: written by `conceptseg export onnx`.
-            device: "auto" and "cpu", or "cuda", which needs the package onnxruntime-gpu.
+            device: "auto" and "cpu", or in ONNX Runtime "cuda", which needs the package onnxruntime-gpu.
+            runtime: "onnxruntime" or "openvino"; "auto": ONNX Runtime.
+            dtype: "float32"; in OpenVINO "bfloat16" too: the encoders' graphs compute in it, and what follows
+                them, where boxes are refined step by step, in float32.
 
         Raises:
             CheckpointError: a file is missing or damaged.
-            MissingDependencyError: ONNX Runtime is not installed.
+            MissingDependencyError: the runtime is not installed.
             OptionError: it has no provider for this device.
         """
         self.folder = Path(folder)
+        self.rounded = runtime == "openvino" and _is_bfloat16(dtype)
         self.config, self.info = read_onnx_config(self.folder)
-        self._providers = _providers(_import_onnxruntime(self.folder), str(device))
+        self._open: Callable[[str], Graph]
+        if runtime == "openvino":
+            import_openvino(self.folder)
+            if str(device) not in ("auto", "cpu"):
+                raise OptionError(f"in OpenVINO an exported model runs on cpu; got device {device!r}")
+            self._open = self._openvino_graph
+        else:
+            providers = _providers(_import_onnxruntime(self.folder), str(device))
+            self._open = lambda graph: open_session(self._path(graph), providers)
         self._sessions: dict[str, Graph] = {}
         self._lock = threading.Lock()
 
@@ -64,7 +85,7 @@ class OnnxDetector:
         return tokenizer
 
     def run_with(self, graphs: Mapping[str, Graph]) -> None:
-        """Have another program run some of the graphs, as OpenVINO does in `benchmarks/onnx_speed.py`.
+        """Have another program run some of the graphs.
 
         Args:
             graphs: "vision", "text", "exemplar", "detector": what is called in place of a session of ONNX
@@ -85,7 +106,7 @@ class OnnxDetector:
         Raises:
             OptionError: another number type or resolution than it was exported with.
         """
-        if dtype not in ("auto", "float32", torch.float32):
+        if dtype not in ("auto", "float32", torch.float32) and not (self.rounded and _is_bfloat16(dtype)):
             raise OptionError(
                 f"{self.folder} takes and gives float32; dtype must be 'auto' or 'float32', got {dtype!r}"
             )
@@ -172,8 +193,14 @@ class OnnxDetector:
     def _session(self, graph: str) -> Graph:
         with self._lock:
             if graph not in self._sessions:
-                self._sessions[graph] = open_session(self.folder / f"{graph}.onnx", self._providers)
+                self._sessions[graph] = self._open(graph)
             return self._sessions[graph]
+
+    def _path(self, graph: str) -> Path:
+        return self.folder / f"{graph}.onnx"
+
+    def _openvino_graph(self, graph: str) -> Graph:
+        return OpenVinoGraph(self._path(graph), bfloat16=self.rounded and graph in ENCODERS)
 
 
 def open_session(path: Path, providers: Sequence[str] = (PROVIDERS["cpu"],)) -> Any:
@@ -213,6 +240,10 @@ def _providers(onnxruntime: Any, device: str) -> list[str]:
             "pip install onnxruntime-gpu, or choose cpu"
         )
     return [PROVIDERS[name]] if name == "cpu" else [PROVIDERS[name], PROVIDERS["cpu"]]
+
+
+def _is_bfloat16(dtype: str | torch.dtype) -> bool:
+    return dtype in ("bfloat16", torch.bfloat16)
 
 
 def _levels(image: ImageFeatures) -> dict[str, Tensor]:
