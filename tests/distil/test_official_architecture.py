@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import conceptseg as cs
 from conceptseg.checkpoints.folder import save_model_folder
+from conceptseg.checkpoints.loaders import load_checkpoint
+from conceptseg.distil.recipe import DistilRecipe
 from conceptseg.distil.run import distil
 from conceptseg.distil.student import student_architecture
+from conceptseg.errors import ConfigError
 from conceptseg.models.config import (
     MobileClipTextConfig,
     ModelConfig,
@@ -21,6 +25,8 @@ from conceptseg.models.config import (
 )
 from conceptseg.models.presets import PRESETS
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
+from conceptseg.train.recipe_file import read_recipe
+from conceptseg.train.run_config import OptimiserConfig
 from tests.distil.tiny import tiny_recipe
 from tests.models.tiny import tiny_detector
 
@@ -86,6 +92,54 @@ def test_a_transformer_and_a_finer_map_are_students_too(
     assert {name: given[name] for name in vision} == {
         name: tuple(value) if isinstance(value, list) else value for name, value in vision.items()
     }
+
+
+def half(teacher: Path, depth: int, **changes: object) -> DistilRecipe:
+    """A student of half the teacher's trunk, distilled through the fusion at once."""
+    theirs = dataclasses.asdict(load_checkpoint(teacher)[2].architecture.vision)
+    vision = {**theirs, "depth": depth, "global_blocks": changes.pop("global_blocks", [0])}
+    text = {"vocab_size": 300, "context_length": 8, "width": 32, "depth": 1, "heads": 2, "mlp_width": 32}
+    values = {"steps": 1, "validation_batches": 0, "resolution": None, "inherit": True, **changes}
+    changed = {"vision": vision, "text": text}
+    return tiny_recipe(2, teacher, "sam3-half", architecture=changed, **values)
+
+
+def test_half_a_trunk_begins_with_the_blocks_that_the_recipe_keeps(teacher: Path, tmp_path: Path) -> None:
+    still = OptimiserConfig(lr=1e-12, warmup_steps=1)
+    theirs = load_checkpoint(teacher)
+    kept = theirs[2].architecture.vision.global_blocks[0]  # alone
+    made = load_checkpoint(distil(half(teacher, 1, trunk_blocks=(kept,), optimiser=still), tmp_path / "run"))
+    ours, before = made[0].state_dict(), theirs[0].state_dict()
+    prefix = "vision_encoder.blocks."
+    for name in (name for name in ours if name.startswith(prefix)):
+        torch.testing.assert_close(ours[name], before[name.replace(f"{prefix}0.", f"{prefix}{kept}.")])
+    assert len([name for name in ours if name.startswith(prefix)]) > 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"trunk_blocks": (0, 1), "inherit": True}, "names 2 blocks up to 1; the student's trunk has 1"),
+        ({"trunk_blocks": (9,), "inherit": True}, "names 1 blocks up to 9"),
+        ({"trunk_blocks": (0,), "global_blocks": []}, "global_blocks is \\[\\], but \\[0\\] of"),
+    ],
+)
+def test_blocks_that_do_not_fit_are_refused(
+    changes: dict[str, object], words: str, teacher: Path, tmp_path: Path
+) -> None:
+    first = load_checkpoint(teacher)[2].architecture.vision.global_blocks[0]
+    if "global_blocks" in changes:
+        changes = {**changes, "trunk_blocks": (first,)}
+    with pytest.raises(ConfigError, match=words):
+        distil(half(teacher, 1, **changes), tmp_path / "run")
+
+
+def test_the_half_of_sam3_keeps_every_block_that_attends_over_the_whole_image() -> None:
+    recipe = read_recipe(DistilRecipe, "sam3-half", ["teacher=sam3.pt"])
+    ours, theirs = PRESETS["sam3-half"].vision, PRESETS["sam3"].vision
+    assert isinstance(ours, ViTConfig) and isinstance(theirs, ViTConfig)
+    assert len(recipe.trunk_blocks) == ours.depth == theirs.depth // 2
+    assert tuple(recipe.trunk_blocks[block] for block in ours.global_blocks) == theirs.global_blocks
 
 
 def test_a_student_of_sam3_keeps_everything_but_the_encoders() -> None:

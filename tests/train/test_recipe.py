@@ -110,8 +110,8 @@ def test_a_number_may_be_written_as_python_writes_it(tiny: Path, number: str) ->
         ("precision=fp8", "recipe.precision is 'fp8'; choose 'bf16', 'float32'"),
         (
             "model.preset=huge",
-            "model.preset is 'huge'; choose sam3, sam3-repvit, sam3-tinyvit, sam3-efficientvit, sam3-vit-b, "
-            "nano, nano-teacher, nano-student",
+            "model.preset is 'huge'; choose sam3, sam3-repvit, sam3-tinyvit, sam3-efficientvit, sam3-half, "
+            "sam3-vit-b, nano, nano-teacher, nano-student",
         ),
         ("model.architecture.widht=8", "model.architecture has unknown key 'widht'"),
         ("model.architecture.decoder.layers=two", "model.architecture.decoder.layers must be int, got 'two'"),

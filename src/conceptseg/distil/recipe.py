@@ -77,9 +77,12 @@ class DistilRecipe(RunConfig):
     name: str = "distil"
     stage: Literal[1, 2, 3] = 1
     teacher: str = ""  # name, path or repository
-    student: str = ""  # stage 1: a preset (its encoders) or a model; then the model of the stage before
+    # a preset (its encoders) in stage 1, or where it inherits in any; or a model, as that of the stage before
+    student: str = ""
     architecture: dict[str, Any] = field(default_factory=dict)  # stage 1: laid over the student's
-    inherit: bool = False  # stage 1: encoders begin with those weights of the teacher's that fit
+    inherit: bool = False  # from a preset: encoders begin with those weights of the teacher's that fit
+    # where it inherits: the blocks of the teacher's ViT that the student's begin as; empty: the first ones
+    trunk_blocks: tuple[int, ...] = ()
     resolution: int | None = (
         None  # pixels per side that the student sees; None: as the teacher, or as its model
     )
@@ -97,6 +100,9 @@ class DistilRecipe(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.steps >= 1, "steps", self.steps, "1 or more")
+        check(
+            not self.trunk_blocks or self.inherit, "trunk_blocks", self.trunk_blocks, "empty unless inherit"
+        )
         check(self.masks >= 1, "masks", self.masks, "1 or more")
         check(self.labels_share > 0, "labels_share", self.labels_share, "above 0; stage 2 needs no labels")
         check(self.validation_batches >= 0, "validation_batches", self.validation_batches, "0 or more")

@@ -129,14 +129,20 @@ class DistilJob:
         recipe = self.recipe
         theirs = teacher.config
         fresh_parts: list[str] = []
+        begins_by_preset = recipe.stage == 1 or recipe.inherit
         if self.student is not None:
             student = self.student
             loaded = copy.deepcopy(student.detector), student.tokenizer, student.config
             detector, tokenizer, config = at_resolution(loaded, recipe.resolution)
-        elif recipe.student in PRESETS and recipe.stage == 1 and not Path(recipe.student).exists():
+        elif recipe.student in PRESETS and begins_by_preset and not Path(recipe.student).exists():
             parts = (teacher.detector("cpu"), teacher.tokenizer, theirs)
             detector, tokenizer, config, fresh = make_student(
-                parts, recipe.student, recipe.architecture, recipe.resolution, recipe.inherit
+                parts,
+                recipe.student,
+                recipe.architecture,
+                recipe.resolution,
+                recipe.inherit,
+                recipe.trunk_blocks,
             )
             fresh_parts = sorted({name.split(".")[0] for name in fresh})
         else:

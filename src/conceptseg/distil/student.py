@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
 from conceptseg.errors import ConfigError
@@ -14,6 +17,7 @@ from conceptseg.models.config import (
     DetectorConfig,
     ModelConfig,
     PreprocessingConfig,
+    ViTConfig,
     config_from_dict,
 )
 from conceptseg.models.detector import Detector
@@ -54,6 +58,7 @@ def make_student(
     changes: dict[str, Any],
     resolution: int | None,
     inherit: bool = False,
+    trunk_blocks: Sequence[int] = (),
 ) -> tuple[Detector, Tokenizer, ModelConfig, list[str]]:
     """A student with encoders of its own and everything else copied from its teacher.
 
@@ -64,14 +69,21 @@ def make_student(
         resolution: that the student sees; None: as the teacher.
         inherit: encoders, too, begin with the teacher's weights wherever name and shape are the same: of a
             shorter encoder of the same widths everything but what was left out.
+        trunk_blocks: with `inherit`, the blocks of the teacher's ViT that the student's begin as, in order.
 
     Returns:
         Network, tokenizer, config, and the names of the weights that begin fresh.
+
+    Raises:
+        ConfigError: unknown preset, sizes that cannot be copied, or blocks that the trunks do not have.
     """
     theirs, tokenizer, config = teacher
     architecture = student_architecture(config.architecture, preset, changes)
     detector = build_detector(architecture)
-    fresh = take_weights(detector, theirs, () if inherit else ENCODERS)
+    weights = theirs.state_dict()
+    if trunk_blocks:
+        weights = _kept_blocks(weights, trunk_blocks, config.architecture, architecture)
+    fresh = take_weights(detector, weights, () if inherit else ENCODERS)
     strange = sorted({name.split(".")[0] for name in fresh} - {*ENCODERS, "neck"})
     if strange:
         raise ConfigError(
@@ -83,6 +95,40 @@ def make_student(
     check_resolution(preprocessing.resolution, architecture)
     own = dataclasses.replace(config, architecture=architecture, preprocessing=preprocessing, provenance={})
     return detector, tokenizer.with_context_length(architecture.text.context_length), own, fresh
+
+
+def _kept_blocks(
+    weights: Mapping[str, Tensor], kept: Sequence[int], teacher: DetectorConfig, student: DetectorConfig
+) -> dict[str, Tensor]:
+    """The teacher's weights with some blocks of its ViT, counted anew.
+
+    Raises:
+        ConfigError: a trunk is none, or has no such blocks; or a block would attend otherwise than it did.
+    """
+    theirs, ours = teacher.vision, student.vision
+    if not isinstance(theirs, ViTConfig) or not isinstance(ours, ViTConfig):
+        raise ConfigError("trunk_blocks names blocks of a ViT; teacher and student both need one")
+    if len(kept) != ours.depth or any(not 0 <= block < theirs.depth for block in kept):
+        raise ConfigError(
+            f"trunk_blocks names {len(kept)} blocks up to {max(kept)}; the student's trunk has "
+            f"{ours.depth}, the teacher's {theirs.depth} counted from 0"
+        )
+    seeing_all = tuple(new for new, old in enumerate(kept) if old in theirs.global_blocks)
+    if seeing_all != ours.global_blocks:
+        raise ConfigError(
+            f"architecture.vision.global_blocks is {list(ours.global_blocks)}, but {list(seeing_all)} of "
+            "trunk_blocks are those that attend over the whole image in the teacher"
+        )
+    prefix = "vision_encoder.blocks."
+    chosen = {name: value for name, value in weights.items() if not name.startswith(prefix)}
+    for new, old in enumerate(kept):
+        own = f"{prefix}{old}."
+        chosen |= {
+            f"{prefix}{new}.{name.removeprefix(own)}": value
+            for name, value in weights.items()
+            if name.startswith(own)
+        }
+    return chosen
 
 
 def load_student(name: str, resolution: int | None) -> tuple[Detector, Tokenizer, ModelConfig]:

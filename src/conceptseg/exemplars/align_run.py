@@ -113,7 +113,7 @@ def with_encoder(
     """The same model with another exemplar encoder; weights that fit are kept unless it is to be fresh."""
     architecture = dataclasses.replace(config.architecture, exemplar=exemplar)
     changed = build_detector(architecture)
-    take_weights(changed, detector, ("exemplar_encoder",) if fresh else ())
+    take_weights(changed, detector.state_dict(), ("exemplar_encoder",) if fresh else ())
     return changed, dataclasses.replace(config, architecture=architecture)
 
 

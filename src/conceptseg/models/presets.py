@@ -74,6 +74,9 @@ SAM3_STUDENTS = {
     "sam3-efficientvit": dataclasses.replace(
         SAM3, vision=StudentConfig(backbone="efficientvit_b1"), text=MobileClipTextConfig()
     ),
+    # Half of the teacher's blocks, those that attend over the whole image among them, as DART publishes
+    # (arXiv:2603.11441). The recipe `sam3-half` says which, and copies their weights.
+    "sam3-half": dataclasses.replace(SAM3, vision=ViTConfig(depth=16, global_blocks=(6, 11, 13, 15))),
     "sam3-vit-b": dataclasses.replace(
         SAM3,
         vision=ViTConfig(width=768, depth=12, heads=12, mlp_width=3072, global_blocks=(2, 5, 8, 11)),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from conceptseg.checkpoints.folder import load_model_folder
 from conceptseg.errors import ConfigError
@@ -38,7 +40,7 @@ def start_detector(choice: ModelChoice, tokenizer: Tokenizer) -> Detector:
                 f"{choice.preset!r} with model.architecture laid over it; "
                 "model.start_partly=true takes the weights that fit"
             )
-        take_weights(detector, started, choice.start_without)
+        take_weights(detector, started.state_dict(), choice.start_without)
         if "text_encoder" not in choice.start_without:
             take_words(detector, tokenizer, started, old_tokenizer)
     if choice.trunk_weights is not None:
@@ -47,17 +49,19 @@ def start_detector(choice: ModelChoice, tokenizer: Tokenizer) -> Detector:
     return detector
 
 
-def take_weights(detector: Detector, other: Detector, without: tuple[str, ...] = ()) -> list[str]:
+def take_weights(
+    detector: Detector, weights: Mapping[str, Tensor], without: tuple[str, ...] = ()
+) -> list[str]:
     """Copy every tensor that has the same name and shape in both, except those of the parts in `without`.
 
     Returns:
         The names that stay as they are.
     """
-    theirs, ours = other.state_dict(), detector.state_dict()
+    ours = detector.state_dict()
     taken = {
-        name: theirs[name]
+        name: weights[name]
         for name, value in ours.items()
-        if _same_shape(theirs.get(name), value) and name.split(".")[0] not in without
+        if _same_shape(weights.get(name), value) and name.split(".")[0] not in without
     }
     detector.load_state_dict({**ours, **taken})
     return sorted(set(ours) - set(taken))
