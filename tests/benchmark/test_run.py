@@ -13,7 +13,7 @@ import conceptseg as cs
 from benchmarks.random_sam3 import write_random_sam3
 from conceptseg.benchmark.clock import StageClock
 from conceptseg.benchmark.flops import count_flops, matrix_peak
-from conceptseg.benchmark.programs import STAGES
+from conceptseg.benchmark.programs import STAGES, Transformers
 from conceptseg.benchmark.report import markdown, save_report
 from conceptseg.benchmark.run import Benchmark, Measured, benchmark, compare
 
@@ -25,6 +25,13 @@ def sam3_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "hf"
     write_random_sam3(folder, "tiny")
     return folder
+
+
+def test_the_other_program_is_asked_in_bfloat16_too(sam3_folder):
+    """Its processor gives boxes in float64."""
+    theirs = Transformers(sam3_folder, torch.device("cpu"), "bfloat16").raw(COINS, "silver coin")
+    exact = Transformers(sam3_folder, torch.device("cpu"), "float32").raw(COINS, "silver coin")
+    assert 0 < compare(theirs, exact, 1008)["class_logits"] < 0.2
 
 
 @pytest.mark.slow

@@ -170,10 +170,11 @@ class Transformers:
 
     def _inputs(self, **given: Any) -> dict[str, Any]:
         inputs = self.processor(**given, return_tensors="pt").to(self.device)
-        inputs = {name: value for name, value in inputs.items() if name != "original_sizes"}
-        if "pixel_values" in inputs:
-            inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
-        return inputs
+        return {
+            name: value.to(self.dtype) if value.is_floating_point() else value
+            for name, value in inputs.items()
+            if name != "original_sizes"
+        }
 
     def _read(self, output: Any, picture: Any) -> None:
         sizes = [(picture.height, picture.width)]
