@@ -2,8 +2,8 @@
 
     python benchmarks/gallery.py --data PHOTOS
 
-PHOTOS holds the folders of photographs (docs/training-nano.md); pictures are held out, and of sources that may be
-shown. Writes docs/images/gallery.jpg and benchmarks/results/gallery.md.
+PHOTOS holds the folders of photographs (docs/training-nano.md); the pictures are held out, and may be shown.
+Writes docs/images/gallery.jpg and benchmarks/results/gallery.md.
 """
 
 from __future__ import annotations
