@@ -68,7 +68,7 @@ def test_the_student_is_a_model_like_any_other(student_folder: Path, picture: np
     student = cs.load(student_folder)
     result = student.segment(picture, text="red circle", threshold=0.0)
     assert len(result.scores) == 12
-    assert student.config.provenance["teacher"] == "tiny"
+    assert student.config.provenance["teacher"] == "tiny" and student.config.knows_scenes
     assert student.config.provenance["fresh"] == ["text_encoder", "vision_encoder"]
     assert student.config.architecture.text.width == 16
 

@@ -14,7 +14,7 @@ from conceptseg.data.concept_batches import BatchConfig, ConceptBatches
 from conceptseg.data.concept_data import open_dataset
 from conceptseg.errors import ConfigError, DataError
 from conceptseg.finetune import finetune
-from conceptseg.finetune.forgetting import REHEARSAL, SCENES, KeepConfig, knows_scenes
+from conceptseg.finetune.forgetting import REHEARSAL, KeepConfig
 from conceptseg.finetune.open_entries import STEPS, settle
 from conceptseg.finetune.recipe import FinetuneRecipe
 from conceptseg.finetune.rehearsal import RehearsedBatches, open_rehearsal, rehearsals
@@ -30,8 +30,8 @@ from tests.tiles import write_tiles
 
 @pytest.fixture(scope="module")
 def of_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same small model; it says that it was made from scenes."""
-    segmenter = make_tiny_segmenter(provenance={"name": "tiny", "data": SCENES})
+    """The same small model; it says that it knows scenes."""
+    segmenter = make_tiny_segmenter(knows_scenes=True)
     folder = tmp_path_factory.mktemp("model") / "of_scenes"
     save_model_folder(folder, segmenter.detector, segmenter.tokenizer, segmenter.config)
     return folder
@@ -78,9 +78,7 @@ def test_two_processes_rehearse_in_the_same_steps_and_see_what_one_sees_with_twi
 
 def test_a_model_that_was_made_from_scenes_rehearses_them_and_no_other_does(tiles: Path) -> None:
     data = open_dataset(tiles, "train")
-    plain, of_scenes = ModelConfig(NANO), ModelConfig(NANO, provenance={"data": SCENES})
-    tuned_once = ModelConfig(NANO, provenance={"data": "tiles", "rehearsed": SCENES})
-    assert knows_scenes(of_scenes) and knows_scenes(tuned_once) and not knows_scenes(plain)
+    plain, of_scenes = ModelConfig(NANO), ModelConfig(NANO, knows_scenes=True)
     shares = [settle(FinetuneRecipe(), data, config).keep.rehearsal for config in (plain, of_scenes)]
     assert shares == [0.0, REHEARSAL]
     named = FinetuneRecipe(keep=KeepConfig(data="old"))
@@ -90,11 +88,11 @@ def test_a_model_that_was_made_from_scenes_rehearses_them_and_no_other_does(tile
 
 
 def test_the_embedded_model_knows_scenes() -> None:
-    assert knows_scenes(cs.load("nano").config)
+    assert cs.load("nano").config.knows_scenes
 
 
 def test_rehearsal_comes_on_top_of_the_steps_on_the_data(tiles: Path) -> None:
-    data, config = open_dataset(tiles, "train"), ModelConfig(NANO, provenance={"data": SCENES})
+    data, config = open_dataset(tiles, "train"), ModelConfig(NANO, knows_scenes=True)
     recipe = settle(FinetuneRecipe(), data, config)
     assert recipe.steps - rehearsals(recipe.steps, REHEARSAL) == STEPS[0]
     assert settle(FinetuneRecipe(step_count=8), data, config).steps == 8
@@ -105,7 +103,8 @@ def test_a_run_rehearses_scenes_says_so_and_leaves_none_behind(
 ) -> None:
     said = [*OVERRIDES, "keep.scenes=4", "keep.rehearsal=0.5"]
     tuned = finetune(tiles, str(of_scenes), tmp_path / "run", overrides=said)
-    assert cs.load(tuned.model).config.provenance["rehearsed"] == SCENES
+    config = cs.load(tuned.model).config
+    assert config.provenance["rehearsed"] == "procedural scenes" and config.knows_scenes
     assert "Rehearsed: procedural scenes, in 50% of the steps" in tuned.report.read_text()
     assert not (tmp_path / "run" / "rehearsal").exists()
 
@@ -136,7 +135,8 @@ def test_a_rehearsing_run_that_was_stopped_resumes_to_the_same_weights(
 def test_a_folder_of_ones_own_is_rehearsed(model: Path, tiles: Path, boxed: Path, tmp_path: Path) -> None:
     said = [*OVERRIDES, f"keep.data={boxed}", "step_count=4"]
     tuned = finetune(tiles, str(model), tmp_path / "run", overrides=said)
-    assert cs.load(tuned.model).config.provenance["rehearsed"] == "boxed"
+    config = cs.load(tuned.model).config
+    assert config.provenance["rehearsed"] == "boxed" and not config.knows_scenes
     lines = [line for line in RunFolder(tmp_path / "run").metrics() if line["kind"] == "train"]
     # Every fourth step has boxes only: nothing is said about masks in it.
     assert [line["loss/mask_dice"] == 0 for line in lines][3]

@@ -39,7 +39,7 @@ def test_the_run_folder_is_named_after_the_recipe_unless_given(
     model = train_recipe(write_recipe(tmp_path / "any.yaml", **changes))
     assert model == Path("runs/tiny/model")
     _, _, config = load_model_folder(tmp_path / model)
-    assert (config.dedupe, config.mask_margin) == ("nms", 0.25)
+    assert (config.dedupe, config.mask_margin) == ("nms", 0.25) and config.knows_scenes
 
 
 def test_a_second_run_does_not_overwrite_the_first(train: Train) -> None:

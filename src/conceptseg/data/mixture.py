@@ -112,6 +112,10 @@ class MixtureConfig(SceneDataConfig):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; give a share from 0 to 1")
 
+    @property
+    def draws_scenes(self) -> bool:
+        return not self.sources or any(isinstance(source, SceneSource) for source in self.sources)
+
     def folder(self, path: str) -> Path:
         return Path(self.root).expanduser() / path
 

@@ -6,8 +6,10 @@ seen, and nothing about the data has to be saved.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +27,8 @@ from conceptseg.images import square_pixels
 from conceptseg.models.text.tokenizer import Tokenizer
 from conceptseg.prompts import VISUAL
 
-SCENES = "procedural scenes"  # the data of a model that learned from them, as its provenance says
+SCENES = "scenes"  # in place of a dataset's path: drawn for the occasion
+DRAWN = "procedural scenes"  # what the provenance of a model calls them
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,11 @@ def collate(
     return collate_images(
         [prepared_scene(scene, resolution, mask_size) for scene in scenes], questions, tokenizer
     )
+
+
+def is_scenes(data: str | os.PathLike[str]) -> bool:
+    """Whether scenes are to be drawn; a folder of that name is that folder."""
+    return os.fspath(data) == SCENES and not Path(data).exists()
 
 
 def scene_vocabulary(scenes: int = 400) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from conceptseg.data.concept_questions import AskConfig
-from conceptseg.data.scene_batches import SceneDataConfig, SceneStage
+from conceptseg.data.scene_batches import SCENES, SceneDataConfig, SceneStage
 from conceptseg.data.scene_questions import QuestionConfig
 from conceptseg.data.view import AugmentConfig
 from conceptseg.losses.alignment import AlignmentConfig
@@ -18,14 +18,12 @@ from conceptseg.losses.detection import DetectionLossConfig, LossWeights
 from conceptseg.train.phases import PROGRESSIVE, AlignmentPhase, check_phases
 from conceptseg.train.run_config import RunConfig, check
 
-SCENES = "scenes"  # as data.source: drawn while training goes on
-
 
 @dataclass(frozen=True)
 class DistilDataConfig:
     """Images and phrases, labelled or not."""
 
-    source: str = SCENES  # "scenes", a labelled dataset, or (stage 1) a folder of images
+    source: str = SCENES  # "scenes" (drawn on the way), a labelled dataset, or (stage 1) a folder of images
     split: str | None = None  # of a dataset; None: "train", or the only one
     phrases: str | None = None  # file with a phrase per line, for a folder of images
     images: int = 8  # per step

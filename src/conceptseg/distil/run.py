@@ -15,11 +15,11 @@ import torch
 from conceptseg.data.batch import Batch
 from conceptseg.data.concept_batches import BatchConfig, ConceptBatches
 from conceptseg.data.concept_data import ConceptDataset
-from conceptseg.data.scene_batches import SceneBatches
+from conceptseg.data.scene_batches import SceneBatches, is_scenes
 from conceptseg.data.step_batches import StepBatches
 from conceptseg.distil.feature_cache import FeatureCache
 from conceptseg.distil.images import ImageBatches, find_images, open_training, square
-from conceptseg.distil.recipe import SCENES, DistilRecipe
+from conceptseg.distil.recipe import DistilRecipe
 from conceptseg.distil.student import at_resolution, check_same_answers, load_student, make_student
 from conceptseg.distil.tasks import EncoderDistillation, FusionDistillation, LabelledDistillation
 from conceptseg.distil.teacher import Teacher
@@ -174,7 +174,11 @@ class DistilJob:
         if recipe.stage == 3:
             mode, calibration = "multiply", PresenceCalibration()
         config = dataclasses.replace(
-            config, presence_calibration=calibration, presence_mode=mode, provenance=provenance
+            config,
+            presence_calibration=calibration,
+            presence_mode=mode,
+            knows_scenes=is_scenes(recipe.data.source),
+            provenance=provenance,
         )
         return detector, tokenizer, config
 
@@ -204,7 +208,7 @@ class DistilJob:
         self, teacher: Teacher, tokenizer: Tokenizer, config: ModelConfig, process: int, processes: int
     ) -> StepBatches:
         recipe, source = self.recipe, self.recipe.data
-        if source.source == SCENES and not Path(SCENES).exists():
+        if is_scenes(source.source):
             return SceneBatches(recipe.scenes(), tokenizer, recipe.seed, process, processes)
         resolution = max(teacher.resolution, config.preprocessing.resolution)
         if recipe.stage > 1:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conceptseg.data.scene_batches import SCENES
 from conceptseg.models.config import ModelConfig
 from conceptseg.train.run_config import check
 
@@ -22,7 +21,7 @@ class KeepConfig:
     """How much is done against forgetting."""
 
     rehearsal: float | None = None  # share of the steps; null: a quarter where there is something to rehearse
-    data: str | None = None  # dataset to rehearse; null: scenes, if the model was made from them
+    data: str | None = None  # dataset to rehearse; null: scenes, if the model knows them
     scenes: int = 400  # that are drawn for it
     tuned_share: float | None = None  # of what is saved, beside the start's weights; null: see `loss`
     loss: float = 0.01  # share of the validation figure that the least `tuned_share` may cost
@@ -39,10 +38,4 @@ def rehearsal_share(keep: KeepConfig, config: ModelConfig) -> float:
     """The share of the steps that rehearse; none where nobody knows what the model has seen."""
     if keep.rehearsal is not None:
         return keep.rehearsal
-    return REHEARSAL if keep.data is not None or knows_scenes(config) else 0.0
-
-
-def knows_scenes(config: ModelConfig) -> bool:
-    """Whether a model was trained on scenes, or has rehearsed them."""
-    said = config.provenance
-    return any(SCENES in str(said.get(name, "")) for name in ("data", "rehearsed"))
+    return REHEARSAL if keep.data is not None or config.knows_scenes else 0.0

@@ -19,7 +19,7 @@ from conceptseg.checkpoints.loaders import LoadedModel, load_checkpoint
 from conceptseg.choices import TrainedPart
 from conceptseg.data.concept_batches import ConceptBatches
 from conceptseg.data.concept_data import dataset_name
-from conceptseg.data.scene_batches import SCENES
+from conceptseg.data.scene_batches import DRAWN
 from conceptseg.errors import ConfigError
 from conceptseg.finetune.averaging import average_with_start
 from conceptseg.finetune.comparison import Comparison, calibrated, compare, uncalibrated, with_config
@@ -246,14 +246,14 @@ class FinetuneJob:
             )
             before = Segmenter(*start, device=after.device)
             found = compare(before, after, result, judge, recipe.scenes)
-        after = with_config(after, self._with_provenance(after.config, share, found.threshold))
+        after = with_config(after, self._described(after.config, share, found.threshold))
         self.comparison = found
         spent = Spent(time.perf_counter() - self.began, sum(os.times()[:4]))
         write_report(self.folder, recipe, found, (before, after), judge, spent)
         shutil.rmtree(self.folder.path / FOLDER, ignore_errors=True)
         return after.config
 
-    def _with_provenance(self, config: ModelConfig, share: float, threshold: float | None) -> ModelConfig:
+    def _described(self, config: ModelConfig, share: float, threshold: float | None) -> ModelConfig:
         recipe = self.recipe
         provenance = {
             **config.provenance,
@@ -265,10 +265,11 @@ class FinetuneJob:
             "recommended_threshold": threshold,
         }
         if recipe.keep.rehearsal:
-            provenance["rehearsed"] = SCENES if recipe.keep.data is None else dataset_name(recipe.keep.data)
+            provenance["rehearsed"] = DRAWN if recipe.keep.data is None else dataset_name(recipe.keep.data)
         if recipe.licence is not None:
             provenance["licence"] = recipe.licence
-        return dataclasses.replace(config, provenance=provenance)
+        scenes = bool(recipe.keep.rehearsal) and recipe.keep.data is None
+        return dataclasses.replace(config, knows_scenes=scenes, provenance=provenance)
 
     def _average(self, task: Task, start: Detector) -> float:
         """Average the tuned weights with the start's; the share of the tuned ones."""

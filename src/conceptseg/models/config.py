@@ -434,6 +434,7 @@ class ModelConfig:
     dedupe: DedupeMode = "none"  # likewise; released models answer without
     # Masks end so far outside their box, in shares of its sides; None: wherever they end, as released models
     mask_margin: float | None = None
+    knows_scenes: bool = False  # procedural scenes were among its last training's data: tuning rehearses them
     provenance: dict[str, Any] = field(default_factory=dict)  # name, licence, recipe, figures
 
     def __post_init__(self) -> None:

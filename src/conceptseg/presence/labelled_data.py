@@ -15,10 +15,10 @@ from pathlib import Path
 
 from conceptseg.data.concept_data import ConceptDataset, open_dataset
 from conceptseg.data.formats.recognise import find_splits
+from conceptseg.data.scene_batches import SCENES, is_scenes
 from conceptseg.data.scenes import make_scenes
 from conceptseg.errors import DataError, OptionError
 
-SCENES = "scenes"  # in place of a path: drawn for the occasion
 TRAIN = "train"
 
 
@@ -88,11 +88,6 @@ def fitting_data(
             raise DataError(f"{os.fspath(data)} has {len(whole)} images; fitting and judging need one each")
         parts = FitAndJudge(whole.part(range(0, len(whole), 2)), whole.part(range(1, len(whole), 2)))
     yield FitAndJudge(_first(parts.fit, fit_limit), _first(parts.judge, judge_limit))
-
-
-def is_scenes(data: str | os.PathLike[str]) -> bool:
-    """Whether scenes are to be drawn; a folder of that name is that folder."""
-    return os.fspath(data) == SCENES and not Path(data).exists()
 
 
 def _scenes(folder: str, split: str, count: int, seed: int) -> ConceptDataset:

@@ -29,6 +29,7 @@ from typing import Any
 import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
+from conceptseg.data.scene_batches import is_scenes
 
 from conceptseg.checkpoints.atomic_write import write_text
 from conceptseg.data.concept_data import ConceptDataset
@@ -39,7 +40,7 @@ from conceptseg.loading import load
 from conceptseg.models.config import config_from_dict
 from conceptseg.presence.diagnosis import diagnose
 from conceptseg.presence.judgement import Judgement, judge
-from conceptseg.presence.labelled_data import fitting_data, is_scenes
+from conceptseg.presence.labelled_data import fitting_data
 from conceptseg.presence.repairing import REPAIR, SPENT, check_repair, write_repaired
 from conceptseg.presence.repairs.case import RepairCase, RepairOptions
 from conceptseg.presence.report import write_diagnosis

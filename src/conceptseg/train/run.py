@@ -12,11 +12,10 @@ from conceptseg.data.batch import Batch
 from conceptseg.data.mixture import (
     MixedBatches,
     PhotographSource,
-    SceneSource,
     mixture_vocabulary,
     read_names,
 )
-from conceptseg.data.scene_batches import SCENES, SceneBatches, scene_vocabulary
+from conceptseg.data.scene_batches import DRAWN, SceneBatches, scene_vocabulary
 from conceptseg.data.step_batches import StepBatches
 from conceptseg.losses.detection import DetectionLoss
 from conceptseg.models.config import ModelConfig
@@ -116,6 +115,7 @@ def _model_config(recipe: Recipe) -> ModelConfig:
         recipe.preprocessing,
         dedupe=recipe.dedupe,
         mask_margin=recipe.mask_margin,
+        knows_scenes=recipe.data.draws_scenes,
         provenance=provenance,
     )
 
@@ -123,8 +123,7 @@ def _model_config(recipe: Recipe) -> ModelConfig:
 def _data_names(recipe: Recipe) -> str:
     """What a model learned from, in words."""
     paths = [source.path for source in recipe.data.sources if isinstance(source, PhotographSource)]
-    drawn = not recipe.data.sources or any(isinstance(it, SceneSource) for it in recipe.data.sources)
-    return ", ".join([*([SCENES] if drawn else []), *paths])
+    return ", ".join([*([DRAWN] if recipe.data.draws_scenes else []), *paths])
 
 
 def _batches(recipe: Recipe, tokenizer: Tokenizer, process: int, processes: int) -> StepBatches:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from conceptseg.data.scene_batches import is_scenes
 from conceptseg.distil.recipe import DistilRecipe
 from conceptseg.distil.run import distil
 from conceptseg.errors import OptionError
-from conceptseg.presence.labelled_data import is_scenes
 from conceptseg.presence.repairs.case import (
     RUN,
     Method,
