@@ -106,14 +106,16 @@ def build_task(
     recipe: DistilRecipe, detector: Detector, teacher: Teacher, given: PreprocessingConfig
 ) -> EncoderDistillation:
     """What the stage trains, as `conceptseg distill` does."""
+    common = (detector, teacher, given, recipe.weights)
     if recipe.stage == 1:
-        return EncoderDistillation(detector, teacher, given, recipe.weights)
+        return EncoderDistillation(*common)
     if recipe.stage == 2:
-        return FusionDistillation(detector, teacher, given, recipe.weights, recipe.masks)
-    loss, labels = DetectionLoss(recipe.loss), recipe.labels
-    return LabelledDistillation(
-        detector, teacher, given, recipe.weights, recipe.masks, loss, labels, recipe.labels_share
-    )
+        task = FusionDistillation(*common, recipe.masks)
+    else:
+        loss = DetectionLoss(recipe.loss)
+        task = LabelledDistillation(*common, recipe.masks, loss, recipe.labels, recipe.labels_share)
+    task.use_one_to_many(False)
+    return task
 
 
 def build_teacher(preset: str, resolution: int) -> Teacher:

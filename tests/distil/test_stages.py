@@ -14,6 +14,8 @@ from torch import Tensor
 import conceptseg as cs
 from conceptseg.checkpoints.loaders import load_checkpoint
 from conceptseg.distil.run import DistilJob, distil
+from conceptseg.distil.tasks import FusionDistillation
+from conceptseg.distil.teacher import Teacher
 from conceptseg.errors import ConfigError
 from conceptseg.models.config import PresenceCalibration
 from conceptseg.train import loop
@@ -62,6 +64,17 @@ def test_loaded_models_serve_as_teacher_and_student(
     one, other = weights(named), weights(loaded)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert all(torch.equal(before[name], value) for name, value in student.detector.state_dict().items())
+
+
+def test_the_run_leaves_the_auxiliary_queries_out_and_a_task_by_itself_changes_no_detector(
+    student_folder: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    recipe, student = tiny_recipe(2, tiny_model_folder, student_folder), cs.load(student_folder)
+    teacher = Teacher.load(recipe.teacher)
+    FusionDistillation(student.detector, teacher, student.config.preprocessing, recipe.weights)
+    assert student.detector.decoder.one_to_many
+    job = DistilJob(recipe, RunFolder(tmp_path / "run"), student=student)
+    assert not job.build(0, 1).task.detector.decoder.one_to_many
 
 
 def test_the_student_is_a_model_like_any_other(student_folder: Path, picture: np.ndarray) -> None:

@@ -119,6 +119,8 @@ class DistilJob:
         data = self._data(teacher, tokenizer, config, process, processes)
         validate = None
         if recipe.validation_batches and process == 0:
+        # The auxiliary queries have no counterpart in the teacher, which is in eval mode.
+        task.use_one_to_many(False)
             validate = HeldOutLosses(lambda: self._held_out(tokenizer, data), recipe.precision)
         return Work(task, data, tokenizer, config, validate)
 

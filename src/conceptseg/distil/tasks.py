@@ -86,8 +86,6 @@ class FusionDistillation(EncoderDistillation):
         super().__init__(detector, teacher, preprocessing, weights)
         self.masks = masks
         self.alignment = alignment
-        # The auxiliary queries have no counterpart in the teacher, which is in eval mode.
-        detector.decoder.one_to_many = False
 
     def forward(self, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
         losses, _ = self.compared(batch)

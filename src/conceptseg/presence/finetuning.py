@@ -70,7 +70,6 @@ class PresenceTask(Task):
     def __init__(self, detector: Detector, preprocessing: PreprocessingConfig, layers_weight: float) -> None:
         super().__init__(detector, preprocessing)
         self.layers_weight = layers_weight
-        detector.decoder.one_to_many = False
 
     def forward(self, batch: Batch, num_boxes: Tensor) -> dict[str, Tensor]:
         logits = self.presence_logits(batch)  # (L, B)
@@ -107,6 +106,7 @@ class PresenceJob:
         recipe = self.recipe
         detector, tokenizer, config = load_checkpoint(find_model(recipe.model))
         task = PresenceTask(detector, config.preprocessing, recipe.layers_weight)
+        task.use_one_to_many(False)
         batches = ConceptBatches(
             self.dataset,
             tokenizer,

@@ -96,6 +96,10 @@ class Task(nn.Module):
             found += own
         return found
 
+    def use_one_to_many(self, used: bool) -> None:
+        """Switch the auxiliary queries on or off, where the detector is built with them."""
+        self.detector.decoder.one_to_many = used and self.detector.config.decoder.one_to_many
+
     def rest_batch_norm(self) -> None:
         """Let batch norm keep its statistics from now on, though its scales and offsets train.
 
@@ -155,10 +159,6 @@ class DetectionTask(Task):
 
     def loss_weights(self, step: int) -> Mapping[str, float]:
         return self.weights.by_name()
-
-    def use_one_to_many(self, used: bool) -> None:
-        """Switch the auxiliary queries on or off, where the detector is built with them."""
-        self.detector.decoder.one_to_many = used and self.detector.config.decoder.one_to_many
 
 
 class SceneTask(DetectionTask):
