@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,9 @@ import pytest
 
 from conceptseg.errors import ConfigError, TrainingError
 from conceptseg.presence.stopwatch import stopwatch
-from conceptseg.presence.study import StudyRecipe, _budget, read_study, run_study
+from conceptseg.presence.study import Study, StudyRecipe, read_study, run_study
 from conceptseg.train.run_folder import RunFolder
+from conceptseg.train.stop import StopRequest
 from tests.evaluation.scripted import write_coco
 
 LEFT, RIGHT = [0, 0, 40, 48], [24, 0, 64, 48]
@@ -90,19 +90,16 @@ def test_a_study_that_is_stopped_goes_on_and_ends_in_one_table(recipe: Path, tmp
     assert (out / "seed-1" / "diagnosis" / "report.md").is_file()
 
 
-def test_what_was_spent_before_a_stop_is_counted(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_spent_before_a_stop_is_counted(recipe: Path, tmp_path: Path) -> None:
     chosen, out = read_study(recipe, ["seeds=[0]"]), tmp_path / "study"
 
-    def stop(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
+    def stop_after_the_training(what: str) -> None:
+        if what == "seed 0: diagnosing and judging the student":
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr("conceptseg.presence.study.diagnose", stop)  # the training before it is done
     with pytest.raises(KeyboardInterrupt):
-        run_study(chosen, out)
+        run_study(chosen, out, progress=stop_after_the_training)
     kept = json.loads((out / "seed-0" / "stage-1" / "spent.json").read_text())["seconds"]
-    monkeypatch.undo()
     with stopwatch(out / "seed-0" / "distil-2" / "spent.json", out):
         time.sleep(0.3)  # stands for an attempt that was stopped
     (out / "seed-0" / "distil-2" / "run").mkdir()
@@ -115,19 +112,38 @@ def test_what_was_spent_before_a_stop_is_counted(
     assert spent["distil-2"] >= 0.3
 
 
-def wait_for_the_clock(*arguments: object) -> None:
-    """In place of the images: nothing is half open when the interrupt comes, whatever the machine's speed."""
-    time.sleep(60)
-
-
-def test_the_clock_stops_a_study_and_keeps_what_is_done(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("conceptseg.presence.study.fitting_data", wait_for_the_clock)
+def test_the_clock_stops_a_study_and_keeps_what_is_done(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt, match="holds what is done"):
-        run_study(read_study(recipe), tmp_path / "study", minutes=0.001)
+        run_study(read_study(recipe), tmp_path / "study", minutes=0)
     assert (tmp_path / "study" / "study.yaml").is_file()
     assert "study" in (tmp_path / "study" / "report.md").read_text()
+
+
+def test_a_study_that_is_asked_to_stop_while_it_trains_finishes_the_step_and_saves_it(
+    recipe: Path, tmp_path: Path
+) -> None:
+    stop = StopRequest()
+
+    def ask(what: str) -> None:
+        stop.signalled = what == "seed 0: distilling encoders"
+
+    with pytest.raises(KeyboardInterrupt, match="stopped after step 1"):
+        Study(read_study(recipe), tmp_path, ask, stop).run()
+    assert parts(tmp_path) == ["teacher"]
+    assert RunFolder(tmp_path / "seed-0" / "stage-1").checkpoint_path.is_file()
+
+
+def test_a_study_that_is_asked_to_stop_while_it_judges_ends_with_the_image(
+    recipe: Path, tmp_path: Path
+) -> None:
+    stop = StopRequest()
+
+    def ask(what: str) -> None:
+        stop.signalled = True
+
+    with pytest.raises(KeyboardInterrupt):
+        Study(read_study(recipe), tmp_path, ask, stop).run()
+    assert parts(tmp_path) == []
 
 
 def test_the_packaged_study_covers_all_four_repairs_with_three_seeds() -> None:
@@ -137,12 +153,9 @@ def test_the_packaged_study_covers_all_four_repairs_with_three_seeds() -> None:
     assert study.fit_images <= 200
 
 
-def test_another_recipe_does_not_go_on_in_the_same_folder(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("conceptseg.presence.study.fitting_data", wait_for_the_clock)
+def test_another_recipe_does_not_go_on_in_the_same_folder(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run_study(read_study(recipe), tmp_path / "study", minutes=0.001)
+        run_study(read_study(recipe), tmp_path / "study", minutes=0)
     with pytest.raises(TrainingError, match="another recipe"):
         run_study(read_study(recipe, ["judge_images=3"]), tmp_path / "study", resume=True)
     with pytest.raises(TrainingError, match="holds no study"):
@@ -173,16 +186,3 @@ def test_an_unnamed_repair_is_refused() -> None:
     assert StudyRecipe().repairs == ()
     with pytest.raises(ConfigError, match="repairs.name"):
         read_study("presence-study", ["repairs=[{method: ignore}]"])
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_stop_that_python_swallowed_comes_again() -> None:
-    class Careless:
-        def __del__(self) -> None:
-            signal.raise_signal(signal.SIGTERM)  # the exception of its handler is ignored here
-
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), _budget(None):
-        Careless()
-        while time.monotonic() < began + 60:
-            time.sleep(0.01)

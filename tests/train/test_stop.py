@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM wait for the step to end."""
+"""Ctrl-C, SIGTERM and the clock wait for the step to end."""
 
 from __future__ import annotations
 
@@ -34,6 +34,20 @@ def test_a_second_sigterm_does_not_cut_the_step_short() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested
+
+
+def test_a_stop_is_requested_when_the_time_is_over_and_not_before() -> None:
+    with stop_requests(minutes=60) as stop:
+        assert not stop.requested
+        stop.check()
+    with stop_requests(minutes=0) as stop, pytest.raises(KeyboardInterrupt):
+        stop.check()
+
+
+def test_a_deadline_that_has_passed_is_not_a_first_ctrl_c() -> None:
+    with stop_requests(minutes=0) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signalled
 
 
 def test_the_handlers_of_before_come_back() -> None:

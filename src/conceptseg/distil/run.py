@@ -35,6 +35,7 @@ from conceptseg.train.exemplar_alignment import ExemplarAlignment
 from conceptseg.train.job import Work, run_job
 from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder
+from conceptseg.train.stop import StopRequest
 from conceptseg.train.task import Task
 from conceptseg.train.validation import HeldOutLosses
 
@@ -76,6 +77,7 @@ def distil(
     dataset: ConceptDataset | None = None,
     teacher: Segmenter | None = None,
     student: Segmenter | None = None,
+    stop: StopRequest | None = None,
 ) -> Path:
     """Run one stage; see `train_recipe`.
 
@@ -86,12 +88,13 @@ def distil(
         dataset: images in place of the recipe's, whose part they are.
         teacher: a loaded model in place of the one that the recipe names; it is put in eval mode and frozen.
         student: likewise; it keeps its weights, a copy is trained.
+        stop: as for `run_job`.
     """
     for name, loaded in (("teacher", teacher), ("student", student)):
         if loaded is None and not getattr(recipe, name):
             raise ConfigError(f"recipe.{name} is empty; say which model ({name}=...)")
     job = DistilJob(recipe, RunFolder(out), dataset, teacher, student)
-    run_job(job, resume)
+    run_job(job, resume, stop)
     return job.folder.model_path
 
 
@@ -116,11 +119,11 @@ class DistilJob:
             check_same_answers(config.architecture, teacher.config.architecture)
         _check_same_words(tokenizer, teacher.tokenizer, recipe)
         task = self._task(detector, teacher, config)
+        # The auxiliary queries have no counterpart in the teacher, which is in eval mode.
+        task.use_one_to_many(False)
         data = self._data(teacher, tokenizer, config, process, processes)
         validate = None
         if recipe.validation_batches and process == 0:
-        # The auxiliary queries have no counterpart in the teacher, which is in eval mode.
-        task.use_one_to_many(False)
             validate = HeldOutLosses(lambda: self._held_out(tokenizer, data), recipe.precision)
         return Work(task, data, tokenizer, config, validate)
 

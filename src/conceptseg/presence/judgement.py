@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from conceptseg.data.concept_data import ConceptDataset
@@ -64,11 +64,25 @@ COLUMNS = (
 )
 
 
-def judge(segmenter: Segmenter, dataset: ConceptDataset, threshold: float = 0.5) -> Judgement:
-    """Ask every phrase of every image twice: as in use, and looking inside."""
-    result = evaluate(segmenter, dataset, threshold=threshold, worst=0)
+def judge(
+    segmenter: Segmenter,
+    dataset: ConceptDataset,
+    threshold: float = 0.5,
+    progress: Callable[[int, int], None] | None = None,
+) -> Judgement:
+    """Ask every phrase of every image twice: as in use, and looking inside.
+
+    Args:
+        segmenter: the model that is judged.
+        dataset: labelled images.
+        threshold: working threshold.
+        progress: as of `evaluate` and of `observe`, which both go through the images.
+    """
+    result = evaluate(segmenter, dataset, threshold=threshold, worst=0, progress=progress)
     regions = result.masks if dataset.has_masks else result.boxes
-    seen = observe(segmenter, dataset, count=len(dataset), threshold=threshold, compare=False)
+    seen = observe(
+        segmenter, dataset, count=len(dataset), threshold=threshold, compare=False, progress=progress
+    )
     figures = presence_figures(seen.student)
     return Judgement(
         cgf1=regions["cgf1"],

@@ -16,10 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,10 +26,10 @@ from typing import Any
 import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
-from conceptseg.data.scene_batches import is_scenes
 
 from conceptseg.checkpoints.atomic_write import write_text
 from conceptseg.data.concept_data import ConceptDataset
+from conceptseg.data.scene_batches import is_scenes
 from conceptseg.distil.recipe import DistilRecipe
 from conceptseg.distil.run import distil
 from conceptseg.errors import ConfigError, OptionError, TrainingError
@@ -50,6 +47,7 @@ from conceptseg.prompts import VISUAL
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.recipe_file import read_recipe, recipe_values
 from conceptseg.train.run_config import check
+from conceptseg.train.stop import StopRequest, stop_requests
 
 RECIPE = "study.yaml"
 
@@ -140,7 +138,8 @@ def run_study(
         recipe: see `StudyRecipe`.
         out: folder of the study.
         resume: go on with the one that the folder holds; with none, begin it.
-        minutes: stop after so long, in the middle of a training if need be; None: run to the end.
+        minutes: stop after so long, when the step of training or the image in flight is done; None: run to
+            the end.
         progress: told what is being done.
 
     Returns:
@@ -152,27 +151,29 @@ def run_study(
     """
     folder = Path(out)
     _begin(recipe, folder, resume)
-    study = Study(recipe, folder, progress or (lambda what: None))
-    try:
-        with _budget(minutes):
+    with stop_requests(minutes) as stop:
+        study = Study(recipe, folder, progress or (lambda what: None), stop)
+        try:
             study.run()
-    except KeyboardInterrupt:
-        study.report()
-        raise KeyboardInterrupt(f"stopped; {folder} holds what is done, go on with --resume") from None
-    return study.report()
+        except KeyboardInterrupt:
+            study.report()
+            raise KeyboardInterrupt(f"stopped; {folder} holds what is done, go on with --resume") from None
+        return study.report()
 
 
 class Study:
     """One study in its folder."""
 
-    def __init__(self, recipe: StudyRecipe, folder: Path, say: Callable[[str], None]) -> None:
-        self.recipe, self.folder, self._say = recipe, folder, say
+    def __init__(
+        self, recipe: StudyRecipe, folder: Path, say: Callable[[str], None], stop: StopRequest
+    ) -> None:
+        self.recipe, self.folder, self._say, self._stop = recipe, folder, say, stop
         self._teacher: Segmenter | None = None
 
     def run(self) -> None:
         with self._data(self.recipe.seeds[0]) as (_, judging):
             if not (self.folder / "teacher.json").is_file():
-                self._say("judging the teacher")
+                self._start("judging the teacher")
                 self._save("teacher", self._judged(self.teacher, judging))
         for seed in self.recipe.seeds:
             with self._data(seed) as (fit, judging):
@@ -213,18 +214,24 @@ class Study:
         run = place / "stage-1"
         said = {"teacher": recipe.teacher, "student": recipe.student, "stage": 1, "seed": seed}
         if not (run / "model" / "config.json").is_file():
-            self._say(f"seed {seed}: distilling encoders")
+            self._start(f"seed {seed}: distilling encoders")
             values = {**said, "data.source": recipe.data}
             chosen = read_recipe(DistilRecipe, "distil-1", recipe.stage_1, values)
-            drawn = is_scenes(recipe.data)
+            dataset = None if is_scenes(recipe.data) else fit
             with stopwatch(run / SPENT, run):
-                distil(chosen, run, (run / "recipe.yaml").is_file(), dataset=None if drawn else fit)
+                distil(chosen, run, (run / "recipe.yaml").is_file(), dataset, stop=self._stop)
         if (place / "stage-1.json").is_file():
             return
         student = self._load(run / "model")
-        self._say(f"seed {seed}: diagnosing and judging the student")
-        options: dict[str, Any] = {"threshold": recipe.threshold, "phrases": recipe.phrases}
-        diagnosis = diagnose(student, judging, self.teacher, **options)
+        self._start(f"seed {seed}: diagnosing and judging the student")
+        diagnosis = diagnose(
+            student,
+            judging,
+            self.teacher,
+            threshold=recipe.threshold,
+            phrases=recipe.phrases,
+            progress=self._go_on,
+        )
         write_diagnosis(diagnosis, place / "diagnosis")
         self._save(f"seed-{seed}/stage-1", self._judged(student, judging, read_spent(run / SPENT)))
 
@@ -232,7 +239,7 @@ class Study:
         place, name = self.folder / f"seed-{seed}", f"seed-{seed}/{choice.name}"
         if (self.folder / f"{name}.json").is_file():
             return
-        self._say(f"seed {seed}: {choice.name}")
+        self._start(f"seed {seed}: {choice.name}")
         path, folder = place / "stage-1" / "model", place / choice.name
         going_on = (folder / "run").is_dir()
         if folder.exists() and not going_on:
@@ -240,7 +247,9 @@ class Study:
         options = choice.options(
             teacher=self.recipe.teacher, threshold=self.recipe.threshold, resume=going_on, seed=seed
         )
-        case = RepairCase(path, self._load(path), self.teacher, self.recipe.data, fit, folder, options)
+        case = RepairCase(
+            path, self._load(path), self.teacher, self.recipe.data, fit, folder, options, self._stop
+        )
         spent = write_repaired(case, choice.method)
         write_text(folder / REPAIR, json.dumps({"method": choice.method, "spent": spent}, indent=2) + "\n")
         self._save(name, self._judged(self._load(folder), judging, spent))
@@ -248,8 +257,15 @@ class Study:
     def _judged(
         self, model: Segmenter, judging: ConceptDataset, spent: dict[str, float] | None = None
     ) -> dict[str, Any]:
-        judgement = judge(model, judging, self.recipe.threshold)
+        judgement = judge(model, judging, self.recipe.threshold, self._go_on)
         return {"judgement": judgement.to_dict(), "spent": spent or {}, "model": describe_model(model)}
+
+    def _start(self, part: str) -> None:
+        self._stop.check()
+        self._say(part)
+
+    def _go_on(self, done: int, wanted: int) -> None:
+        self._stop.check()
 
     def _save(self, name: str, values: dict[str, Any]) -> None:
         write_text(self.folder / f"{name}.json", json.dumps(values, indent=2) + "\n")
@@ -299,39 +315,3 @@ def _begin(recipe: StudyRecipe, folder: Path, resume: bool) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise TrainingError(f"{folder} is not empty and holds no study; give another --out")
     write_text(file, yaml.safe_dump(wanted, sort_keys=False))
-
-
-@contextmanager
-def _budget(minutes: float | None) -> Iterator[None]:
-    """Ask this process to stop when the time is over, as Ctrl-C or a scheduler would.
-
-    Raises:
-        KeyboardInterrupt: outside training, where it comes at once; training finishes its step first.
-    """
-
-    timers: list[threading.Timer] = []
-
-    def stop_in(seconds: float) -> None:
-        timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
-        timer.daemon = True
-        timer.start()
-        timers.append(timer)
-
-    def interrupt(number: int, frame: object) -> None:
-        stop_in(1.0)  # what is raised within a destructor or a weak reference's callback is lost
-        raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread, which alone gets signals
-        yield
-        return
-    if minutes is not None:
-        stop_in(60 * minutes)
-    try:
-        yield
-    finally:
-        for timer in timers:
-            timer.cancel()
-        signal.signal(signal.SIGTERM, before)

@@ -21,6 +21,7 @@ from conceptseg.models.text.tokenizer import Tokenizer
 from conceptseg.train.extra import require_training_packages
 from conceptseg.train.run_config import RunConfig
 from conceptseg.train.run_folder import RunFolder
+from conceptseg.train.stop import StopRequest
 
 if TYPE_CHECKING:
     from conceptseg.train.task import Task
@@ -66,7 +67,7 @@ class Job(Protocol):
         """
 
 
-def run_job(job: Job, resume: bool = False) -> None:
+def run_job(job: Job, resume: bool = False, stop: StopRequest | None = None) -> None:
     """Train, and save the model in the folder of the run.
 
     Started by `torchrun` or `accelerate launch`, several processes train together: each takes other data, a
@@ -75,12 +76,13 @@ def run_job(job: Job, resume: bool = False) -> None:
     Args:
         job: of any task.
         resume: go on with the run that the folder holds.
+        stop: whoever runs several jobs asks them to stop with this; None: Ctrl-C and SIGTERM do.
 
     Raises:
         ConfigError: the recipe is wrong.
         MissingDependencyError: a package of the extra `train` is not installed.
         TrainingError: the folder cannot be used, or training cannot go on.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the step in flight was finished and saved.
+        KeyboardInterrupt: a stop was requested; the step in flight was finished and saved.
     """
     require_training_packages()
     # After that check, because these import the packages it looks for.
@@ -119,7 +121,7 @@ def run_job(job: Job, resume: bool = False) -> None:
             forget_activations(work.task.detector)
         if job.recipe.lora.rank:
             add_lora(work.task.detector, job.recipe.lora)
-    trainer = Trainer(job.recipe, work.task, work.data, work.validate, job.folder, accelerator)
+    trainer = Trainer(job.recipe, work.task, work.data, work.validate, job.folder, accelerator, stop)
     trained = trainer.run(state)
     if accelerator.is_main_process:
         if work.ends_with_best:

@@ -26,7 +26,7 @@ from conceptseg.train.progress import TrainingProgress
 from conceptseg.train.run_config import RunConfig
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.schedule import build_optimiser, rate_factor
-from conceptseg.train.stop import stop_requests
+from conceptseg.train.stop import StopRequest, stop_requests
 from conceptseg.train.task import Task
 from conceptseg.train.validation import Validate
 
@@ -41,6 +41,7 @@ class Trainer:
     validate: Validate | None  # asked by the main process alone
     folder: RunFolder
     accelerator: Accelerator
+    stop: StopRequest | None = None  # asked after every step; None: signals alone are listened to
 
     def run(self, state: dict[str, Any] | None) -> Task:
         """Train to the last step, or until validation has got no better for as long as the recipe says.
@@ -68,7 +69,7 @@ class Trainer:
             history = ValidationHistory(float(state["best"]), int(state.get("stale", 0)))
 
         with contextlib.ExitStack() as stack:
-            stop = stack.enter_context(stop_requests())
+            stop = self.stop or stack.enter_context(stop_requests())
             writer = stack.enter_context(self._event_writer(start)) if accelerator.is_main_process else None
             batches = stack.enter_context(contextlib.closing(batches_from(self.data, start)))
             progress = stack.enter_context(TrainingProgress(start, config.steps, accelerator.is_main_process))

@@ -19,6 +19,7 @@ from conceptseg.models.config import ModelConfig
 from conceptseg.models.cpu.rounding import is_rounded
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.run_folder import RunFolder
+from conceptseg.train.stop import StopRequest
 
 RUN = "run"  # in the folder of the repaired model: what its training leaves
 
@@ -76,6 +77,7 @@ class RepairCase:
         fit: images to fit on.
         folder: of the repaired model.
         options: see `RepairOptions`.
+        stop: as for `run_job`.
     """
 
     path: Path
@@ -85,6 +87,7 @@ class RepairCase:
     fit: ConceptDataset
     folder: Path
     options: RepairOptions
+    stop: StopRequest | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def distil_through(case: RepairCase) -> dict[str, float]:
         run = stage_folder(case.folder, recipe.stage)
         if not (run / "model").is_dir():
             resume = case.options.resume and (run / "recipe.yaml").is_file()
-            distil(recipe, run, resume, dataset=None if drawn else case.fit)
+            distil(recipe, run, resume, dataset=None if drawn else case.fit, stop=case.stop)
     copy_model(RunFolder(run), case.folder)
     if drawn:  # every step has images of its own; only stage 3 looks at their labels
         images = {it.stage: it.steps * it.data.images for it in recipes}

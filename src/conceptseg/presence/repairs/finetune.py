@@ -22,7 +22,7 @@ def finetune_presence(case: RepairCase) -> dict[str, float]:
     options = case.options
     recipe = presence_recipe(str(case.path), case.data, len(case.fit), options)
     job = PresenceJob(recipe, RunFolder(case.folder / RUN), case.fit)
-    run_job(job, options.resume and job.folder.recipe_path.is_file())
+    run_job(job, options.resume and job.folder.recipe_path.is_file(), case.stop)
     copy_model(job.folder, case.folder)
     pairs = min(recipe.steps * recipe.images * recipe.questions, sum(labelled_pairs(case.fit)))
     return {"images": len(case.fit), "pairs": pairs, "labels": pairs}
