@@ -19,7 +19,9 @@ import numpy as np  # noqa: E402  # after the path
 from PIL import Image  # noqa: E402
 
 from conceptseg.data.composites import Composite  # noqa: E402
-from conceptseg.data.mixture import CompositeSource, Opened, composite_pairs, read_names  # noqa: E402
+from conceptseg.data.mixture.composites import composite_pairs  # noqa: E402
+from conceptseg.data.mixture.config import CompositeSource  # noqa: E402
+from conceptseg.data.mixture.datasets import Opened, read_names  # noqa: E402
 from conceptseg.train.recipe import load_recipe  # noqa: E402
 
 SIDE, COLUMNS, ROWS = 256, 6, 3

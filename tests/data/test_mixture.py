@@ -12,14 +12,9 @@ import torch
 from PIL import Image
 
 from conceptseg.checkpoints.folder import load_model_folder
-from conceptseg.data.mixture import (
-    CompositeSource,
-    MixedBatches,
-    MixtureConfig,
-    PhotographSource,
-    SceneSource,
-    mixture_vocabulary,
-)
+from conceptseg.data.mixture.batches import MixedBatches
+from conceptseg.data.mixture.config import CompositeSource, MixtureConfig, PhotographSource, SceneSource
+from conceptseg.data.mixture.datasets import mixture_vocabulary
 from conceptseg.data.names import Names
 from conceptseg.data.scene_batches import SceneStage
 from conceptseg.data.scene_questions import QuestionConfig

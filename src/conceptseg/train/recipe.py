@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from conceptseg.choices import DedupeMode
-from conceptseg.data.mixture import MixtureConfig
+from conceptseg.data.mixture.config import MixtureConfig
 from conceptseg.errors import ConfigError
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
 from conceptseg.models.config import DetectorConfig, PreprocessingConfig, config_from_dict

@@ -9,12 +9,9 @@ from typing import Any
 
 from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.data.batch import Batch
-from conceptseg.data.mixture import (
-    MixedBatches,
-    PhotographSource,
-    mixture_vocabulary,
-    read_names,
-)
+from conceptseg.data.mixture.batches import MixedBatches
+from conceptseg.data.mixture.config import PhotographSource
+from conceptseg.data.mixture.datasets import mixture_vocabulary, read_names
 from conceptseg.data.scene_batches import DRAWN, SceneBatches, scene_vocabulary
 from conceptseg.data.step_batches import StepBatches
 from conceptseg.losses.detection import DetectionLoss
