@@ -13,7 +13,8 @@ from conceptseg.data.absent_words import PLAIN_THINGS, AbsentWords, told_absent
 from conceptseg.data.annotated_view import AnnotatedView
 from conceptseg.data.batch import Question
 from conceptseg.data.collate import PreparedImage
-from conceptseg.data.concept_questions import AskConfig, Questioner, narrowest
+from conceptseg.data.concept_questions import Questioner, narrowest
+from conceptseg.data.question_config import AskConfig
 from conceptseg.errors import ConfigError
 from conceptseg.prompts import VISUAL
 

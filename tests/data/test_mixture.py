@@ -16,8 +16,8 @@ from conceptseg.data.mixture.batches import MixedBatches
 from conceptseg.data.mixture.config import CompositeSource, MixtureConfig, PhotographSource, SceneSource
 from conceptseg.data.mixture.datasets import mixture_vocabulary
 from conceptseg.data.names import Names
+from conceptseg.data.question_config import QuestionConfig
 from conceptseg.data.scene_batches import SceneStage
-from conceptseg.data.scene_questions import QuestionConfig
 from conceptseg.errors import ConfigError, DataError
 from tests.data.test_concept_batches import assert_same
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from conceptseg.data.batch import Question
-from conceptseg.data.scene_questions import UNKNOWN_THINGS, VISUAL, QuestionConfig, QuestionMaker
+from conceptseg.data.question_config import KINDS, QuestionConfig
+from conceptseg.data.scene_questions import UNKNOWN_THINGS, VISUAL, QuestionMaker
 from conceptseg.data.scenes import Scene, SceneObject, render_scene
 from conceptseg.errors import ConfigError
 
-KINDS = ("phrase", "absent_phrase", "boxes", "phrase_and_boxes", "other_image")
 DRAWS = 60
 Box = tuple[float, float, float, float]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from conceptseg.data.scene_questions import QuestionConfig
+from conceptseg.data.question_config import QuestionConfig
 from conceptseg.distil.recipe import DistilDataConfig, DistilRecipe
 from conceptseg.train.run_config import OptimiserConfig
 

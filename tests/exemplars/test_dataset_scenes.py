@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from conceptseg.data.concept_image import ConceptImage, ConceptObject
-from conceptseg.data.scene_questions import QuestionConfig
+from conceptseg.data.question_config import QuestionConfig
 from conceptseg.exemplars.dataset_scenes import DatasetQuestions, scene_of_image
 from conceptseg.exemplars.pool import PoolBatches, PoolConfig, draw_pool
 from tests.train.tiny import tiny_tokenizer

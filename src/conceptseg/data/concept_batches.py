@@ -16,8 +16,9 @@ from conceptseg.data.batch import Batch
 from conceptseg.data.collate import collate_images
 from conceptseg.data.composites import CompositeConfig, pasted_on
 from conceptseg.data.concept_data import ConceptDataset
-from conceptseg.data.concept_questions import AskConfig, Questioner
+from conceptseg.data.concept_questions import Questioner
 from conceptseg.data.cutouts import Cutouts
+from conceptseg.data.question_config import AskConfig
 from conceptseg.data.view import AugmentConfig, draw_view
 from conceptseg.errors import ConfigError
 from conceptseg.models.text.tokenizer import Tokenizer

@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from conceptseg.data.absent_words import AbsentWords
 from conceptseg.data.annotated_view import AnnotatedView
 from conceptseg.data.batch import Question
-from conceptseg.errors import ConfigError
+from conceptseg.data.question_config import AskConfig
 from conceptseg.prompts import VISUAL
-
-
-@dataclass(frozen=True)
-class AskConfig:
-    """How often each kind of prompt is asked; the shares are normalised to sum to one."""
-
-    phrase: float = 0.6  # of the data, that name something in the image
-    absent_phrase: float = 0.15  # that name nothing in it
-    boxes: float = 0.1  # one to three example boxes
-    phrase_and_boxes: float = (
-        0.08  # words with example boxes, sometimes with a box of something else as negative
-    )
-    other_image: float = 0.07  # example boxes on another image
-    box_noise: float = 0.06  # example boxes are off by this share of their size (standard deviation)
-
-    def __post_init__(self) -> None:
-        if min(self.shares()) < 0 or sum(self.shares()) <= 0:
-            raise ConfigError("the shares of the question kinds must be 0 or more, and not all zero")
-        if not 0 <= self.box_noise <= 0.3:
-            raise ConfigError(f"ask.box_noise is {self.box_noise}; give a share from 0 to 0.3")
-
-    def shares(self) -> tuple[float, ...]:
-        return (self.phrase, self.absent_phrase, self.boxes, self.phrase_and_boxes, self.other_image)
 
 
 class Questioner:
@@ -43,24 +19,22 @@ class Questioner:
     def __init__(self, config: AskConfig, absent: AbsentWords) -> None:
         self.config = config
         self.absent = absent
-        shares = np.array(config.shares())
-        self._shares = shares / shares.sum()
 
     def ask(self, images: Sequence[AnnotatedView], image: int, rng: np.random.Generator) -> Question:
         """One question about `images[image]`; where its kind cannot be asked, a phrase, there or not."""
-        kind = int(rng.choice(5, p=self._shares))
+        kind = self.config.draw(rng)
         seen = images[image]
         question: Question | None = None
-        if kind == 2 and seen.phrases:
+        if kind == "boxes" and seen.phrases:
             question = self._by_boxes(seen, image, _pick(narrowest(seen.phrases), rng), VISUAL, rng)
-        elif kind == 3 and seen.phrases:
+        elif kind == "phrase_and_boxes" and seen.phrases:
             phrase = _pick(sorted(seen.phrases), rng)
             question = self._by_boxes(seen, image, phrase, phrase, rng)
-        elif kind == 4:
+        elif kind == "other_image":
             question = self._other_image(images, image, rng)
         if question is not None:
             return question
-        if kind == 1 or not seen.phrases:
+        if kind == "absent_phrase" or not seen.phrases:
             return Question(image, self.absent.draw_for(seen, rng), [], [], image, [])
         phrase = _pick(sorted(seen.phrases), rng)
         return Question(image, phrase, [], [], image, seen.phrases[phrase])

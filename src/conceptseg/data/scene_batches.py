@@ -19,8 +19,9 @@ from torch.utils.data import Dataset
 
 from conceptseg.data.batch import Batch, Question
 from conceptseg.data.collate import PreparedImage, collate_images
+from conceptseg.data.question_config import QuestionConfig
 from conceptseg.data.region_phrases import collect_region_phrases
-from conceptseg.data.scene_questions import QuestionConfig, QuestionMaker
+from conceptseg.data.scene_questions import QuestionMaker
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.errors import ConfigError
 from conceptseg.images import square_pixels
@@ -59,6 +60,13 @@ class SceneStage:
             raise ConfigError("a stage needs render_size >= 64 and mask_size >= 1")
         if len(self.difficulty) != 2 or not all(0 <= value <= 1 for value in self.difficulty):
             raise ConfigError(f"difficulty is {list(self.difficulty)}; give two numbers from 0 to 1")
+
+    def draw_difficulty(self, progress: float, rng: np.random.Generator) -> float:
+        """Of a scene at a place in the stage, 0 to 1."""
+        easy, hard = self.difficulty
+        centre = easy + (hard - easy) * progress
+        # A spread around the schedule keeps easy scenes in the mix until the end.
+        return float(np.clip(centre - 0.4 * rng.random() ** 2, 0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -113,8 +121,6 @@ class SceneBatches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         stage, progress = self.config.stage_of(step)
-        easy, hard = stage.difficulty
-        centre = easy + (hard - easy) * progress
         count = stage.images + stage.extra_images
         first = (step * self.processes + self.process) * count
         rng = np.random.default_rng((self.seed, 7919, step, self.process))
@@ -124,8 +130,7 @@ class SceneBatches(Dataset[Batch]):
                 size=stage.render_size,
                 split=self.split,
                 theme=(self.seed * 1_000_003 + first) // 2 + (i if stage.paired else i + 1) // 2,
-                # A spread around the schedule keeps easy scenes in the mix until the end.
-                difficulty=float(np.clip(centre - 0.4 * rng.random() ** 2, 0.0, 1.0)),
+                difficulty=stage.draw_difficulty(progress, rng),
             )
             for i in range(count)
         ]

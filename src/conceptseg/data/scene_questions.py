@@ -7,14 +7,12 @@ names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from conceptseg.data.batch import Question
+from conceptseg.data.question_config import QuestionConfig
 from conceptseg.data.scenes import Scene
 from conceptseg.data.scenes.phrases import parse
-from conceptseg.errors import ConfigError
 from conceptseg.prompts import VISUAL
 
 # Things that no scene shows. They teach that an unknown word is a reason to say no.
@@ -28,50 +26,24 @@ UNKNOWN_THINGS = (
 ).split()
 
 
-@dataclass(frozen=True)
-class QuestionConfig:
-    """How often each kind of prompt is asked; the shares are normalised to sum to one."""
-
-    phrase: float = 0.42  # words that name something in the scene
-    absent_phrase: float = 0.22  # words that name nothing in it
-    boxes: float = 0.17  # one to three example boxes, sometimes with negative ones
-    phrase_and_boxes: float = 0.09  # words with example boxes, or with a negative box that narrows them
-    other_image: float = 0.10  # boxes on the scene beside this one
-    noun_share: float = 0.0  # of the phrases that name something: a noun alone, beside those drawn among all
-    unknown_share: float = 0.12  # of the absent phrases: words that no scene shows
-    box_noise: float = 0.06  # example boxes are off by this share of their size (standard deviation)
-
-    def __post_init__(self) -> None:
-        if min(self.shares()) < 0 or sum(self.shares()) <= 0:
-            raise ConfigError("the shares of the question kinds must be positive and not all zero")
-        for name in ("noun_share", "unknown_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"questions.{name} is {getattr(self, name)}; give a share from 0 to 1")
-
-    def shares(self) -> tuple[float, ...]:
-        return (self.phrase, self.absent_phrase, self.boxes, self.phrase_and_boxes, self.other_image)
-
-
 class QuestionMaker:
     """Draws prompts for scenes; every draw is determined by the generator that is passed in."""
 
     def __init__(self, config: QuestionConfig) -> None:
         self.config = config
-        shares = np.array(config.shares())
-        self._shares = shares / shares.sum()
 
     def ask(self, scenes: list[Scene], image: int, rng: np.random.Generator) -> Question:
         """One question about `scenes[image]`; falls back to a phrase where its kind cannot be asked."""
-        kind = rng.choice(5, p=self._shares)
+        kind = self.config.draw(rng)
         scene = scenes[image]
         question: Question | None = None
-        if kind == 1 and scene.absent_phrases:
+        if kind == "absent_phrase" and scene.absent_phrases:
             question = self._absent(scene, image, rng)
-        elif kind == 2 and scene.families:
+        elif kind == "boxes" and scene.families:
             question = self._boxes(scene, image, rng)
-        elif kind == 3 and scene.phrases:
+        elif kind == "phrase_and_boxes" and scene.phrases:
             question = self._phrase_and_boxes(scene, image, rng)
-        elif kind == 4:
+        elif kind == "other_image":
             question = self._other_image(scenes, image, rng)
         return question or self._phrase(scene, image, rng)
 

@@ -6,12 +6,11 @@ fills in teacher, student and data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from conceptseg.data.concept_questions import AskConfig
+from conceptseg.data.question_config import QuestionConfig
 from conceptseg.data.scene_batches import SCENES, SceneDataConfig, SceneStage
-from conceptseg.data.scene_questions import QuestionConfig
 from conceptseg.data.view import AugmentConfig
 from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
@@ -105,11 +104,6 @@ class DistilRecipe(RunConfig):
         check(self.labels_share > 0, "labels_share", self.labels_share, "above 0; stage 2 needs no labels")
         check(self.validation_batches >= 0, "validation_batches", self.validation_batches, "0 or more")
         check_phases(self.alignment_phases)
-
-    def asked(self) -> AskConfig:
-        """What to ask of a dataset."""
-        kinds = self.data.kinds
-        return AskConfig(**{f.name: getattr(kinds, f.name) for f in fields(AskConfig)})
 
     def scenes(self) -> SceneDataConfig:
         """What to draw, where the data are scenes; both models resize the images as in use."""

@@ -221,7 +221,7 @@ class DistilJob:
             return ConceptBatches(
                 dataset,
                 tokenizer,
-                BatchConfig(source.images, source.questions, source.workers, recipe.asked(), source.augment),
+                BatchConfig(source.images, source.questions, source.workers, source.kinds, source.augment),
                 steps=recipe.steps,
                 resolution=resolution,
                 turns=False,

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from conceptseg.data.batch import Batch
 from conceptseg.data.encoded_batch import EncodedBatch
+from conceptseg.data.question_config import QuestionConfig
 from conceptseg.data.scene_batches import collate
-from conceptseg.data.scene_questions import QuestionConfig, QuestionMaker
+from conceptseg.data.scene_questions import QuestionMaker
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.errors import ConfigError
 from conceptseg.exemplars.dataset_scenes import DatasetQuestions, scenes_of_dataset, without_empty_masks

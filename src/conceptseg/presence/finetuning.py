@@ -19,7 +19,7 @@ from conceptseg.checkpoints.loaders import load_checkpoint
 from conceptseg.data.batch import Batch
 from conceptseg.data.concept_batches import BatchConfig, ConceptBatches
 from conceptseg.data.concept_data import ConceptDataset
-from conceptseg.data.concept_questions import AskConfig
+from conceptseg.data.question_config import AskConfig
 from conceptseg.data.view import AugmentConfig
 from conceptseg.hub import find_model
 from conceptseg.losses.presence import presence_loss

@@ -69,16 +69,13 @@ class MixedBatches:
 
     def __getitem__(self, step: int) -> Batch:
         stage, progress = self.config.stage_of(step)
-        easy, hard = stage.difficulty
-        centre = easy + (hard - easy) * progress
         count = stage.images // 2
         first = (step * self.processes + self.process) * count
         pairs = []
         for number in range(first, first + count):
             rng = np.random.default_rng((self.seed, 86028121, number))
             source = self.sources[int(rng.choice(len(self.sources), p=self._shares))]
-            difficulty = float(np.clip(centre - 0.4 * rng.random() ** 2, 0.0, 1.0))
-            pairs.append(source.pair(number, stage, difficulty, rng))
+            pairs.append(source.pair(number, stage, stage.draw_difficulty(progress, rng), rng))
         images = [image for pair in pairs for image in pair.images]
         questions = [
             _moved(question, 2 * place) for place, pair in enumerate(pairs) for question in pair.questions

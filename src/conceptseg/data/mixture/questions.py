@@ -9,7 +9,7 @@ import numpy as np
 from conceptseg.data.absent_words import AbsentWords
 from conceptseg.data.annotated_view import AnnotatedView
 from conceptseg.data.batch import Question
-from conceptseg.data.concept_questions import AskConfig, Questioner
+from conceptseg.data.concept_questions import Questioner
 from conceptseg.data.mixture.config import MixtureConfig
 from conceptseg.data.names import Names
 
@@ -20,9 +20,7 @@ class PhotographQuestions:
     def __init__(
         self, config: MixtureConfig, names: Names, all_names: Sequence[str], foreign: Sequence[str]
     ) -> None:
-        q = config.questions
-        ask = AskConfig(q.phrase, q.absent_phrase, q.boxes, q.phrase_and_boxes, q.other_image, q.box_noise)
-        self.questioner = Questioner(ask, _Drawn(config, names, all_names, foreign))
+        self.questioner = Questioner(config.questions, _Drawn(config, names, all_names, foreign))
         self.names, self.all_names = names, all_names
 
     def ask(self, views: list[AnnotatedView], image: int, rng: np.random.Generator) -> Question:
