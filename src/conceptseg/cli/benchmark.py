@@ -11,6 +11,7 @@ import typer
 from conceptseg.choices import OtherProgram
 from conceptseg.cli.console import print_json, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples
+from conceptseg.cli.model_options import AsJson, Device, Dtype, ModelName
 from conceptseg.cli.output_folder import check_output_folder
 
 
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def benchmark(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where benchmark.json and benchmark.md go.")],
-    model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
+    model: ModelName = "nano",
     against: Annotated[
         OtherProgram | None, typer.Option(help="Measure the same weights in this program, turn by turn.")
     ] = None,
@@ -40,12 +41,12 @@ def benchmark(
         typer.Option(metavar="N", min=1, help="So many phrases at once; may be repeated. Default: 1 and 8."),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="The median of so many is kept.")] = 5,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     their_dtype: Annotated[
         str, typer.Option(help="Number type that the other program loads its weights in.")
     ] = "float32",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure preprocessing, every part of the network, and the whole.
 

@@ -10,6 +10,7 @@ import typer
 
 from conceptseg.cli.console import print_json, print_note, print_table, print_written
 from conceptseg.cli.help import examples, show_help
+from conceptseg.cli.model_options import AsJson
 from conceptseg.cli.output_folder import check_output_folder
 
 DEPARTED = 1  # exit code
@@ -74,7 +75,7 @@ def check(
         float | None,
         typer.Option(min=0, help="Largest difference over root mean square; if not given, the kit's."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare what a port computes with a kit, and name the first stage that departs, and how far.
 

@@ -10,7 +10,7 @@ import typer
 from conceptseg.choices import WeightFormat
 from conceptseg.cli.console import print_json, print_note, print_table, print_written
 from conceptseg.cli.help import examples
-from conceptseg.cli.model_options import GeometryFrom, TextContext
+from conceptseg.cli.model_options import AsJson, GeometryFrom, TextContext
 from conceptseg.cli.output_folder import check_output_folder
 
 
@@ -38,7 +38,7 @@ def convert(
     ] = "own",
     geometry_from: GeometryFrom = None,
     text_context: TextContext = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bring weights into another layout.
 

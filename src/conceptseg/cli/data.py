@@ -9,6 +9,7 @@ import typer
 
 from conceptseg.cli.console import print_json, print_table, progress_bar
 from conceptseg.cli.help import examples, show_help
+from conceptseg.cli.model_options import AsJson
 
 if TYPE_CHECKING:
     from conceptseg.data.check import DatasetReport
@@ -45,7 +46,7 @@ def check(
     annotations: Annotated[
         Path | None, typer.Option(metavar="FILE", help="COCO or SA-Co file, if not where the format says.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what is in a dataset, and whether it can be used.
 

@@ -12,6 +12,7 @@ import typer
 
 from conceptseg.cli.console import print_json, print_table, print_written
 from conceptseg.cli.help import examples
+from conceptseg.cli.model_options import AsJson, ModelName
 from conceptseg.cli.output_folder import check_output_folder
 from conceptseg.cli.segment import summarise
 
@@ -36,8 +37,8 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where pictures and results.json go.")] = Path(
         "demo-output"
     ),
-    model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    model: ModelName = "nano",
+    as_json: AsJson = False,
 ) -> None:
     """Segment three photographs and a drawn scene.
 

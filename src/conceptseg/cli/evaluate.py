@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from conceptseg.choices import PresenceMode, PromptKind
+from conceptseg.choices import PromptKind
 from conceptseg.cli.console import print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples
+from conceptseg.cli.model_options import Device, Dtype, ModelName, Presence
 from conceptseg.cli.output_folder import check_output_folder
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def evaluate(
         Path, typer.Option(metavar="DATA", help="Dataset: COCO, Roboflow, SA-Co JSON or YOLO segmentation.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where metrics.json and the report go.")],
-    model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
+    model: ModelName = "nano",
     split: Annotated[
         str | None,
         typer.Option(help="Which part of the data; if not given, the held-out one or the only one."),
@@ -45,18 +46,15 @@ def evaluate(
         PromptKind, typer.Option(help="Ask by phrase, by one example box per phrase, or by both together.")
     ] = "text",
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Scores from here on count.")] = 0.5,
-    presence: Annotated[
-        PresenceMode | None,
-        typer.Option(help="How presence enters the scores; if not given, as the model's config says."),
-    ] = None,
+    presence: Presence = None,
     absent: Annotated[
         list[str] | None,
         typer.Option(metavar="PHRASE", help="Ask it wherever it is not annotated, too; may be repeated."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which objects are the example boxes.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of a table.")] = False,
 ) -> None:
     """Measure a model on labelled images.

@@ -11,6 +11,7 @@ from conceptseg.cli.concepts import CONCEPT_ENDING, parse_concepts, pool_concept
 from conceptseg.cli.console import print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples, show_help
 from conceptseg.cli.interrupted import Interrupted
+from conceptseg.cli.model_options import Device, Dtype, ModelName
 from conceptseg.cli.output_folder import check_output_folder
 from conceptseg.errors import PromptError
 
@@ -49,7 +50,7 @@ def gap(
         Path, typer.Option(metavar="DATA", help="Dataset: COCO, Roboflow, SA-Co JSON or YOLO segmentation.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where gap.json and the report go.")],
-    model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
+    model: ModelName = "nano",
     against: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Measure this one too, and put it beside.")
     ] = None,
@@ -64,8 +65,8 @@ def gap(
     ] = 48,
     gradients: Annotated[int, typer.Option(min=0, help="Examples whose gradients are compared.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Decides which objects are examples.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "float32",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print gap.json instead of a table.")] = False,
 ) -> None:
     """Measure how far exemplar tokens and image features are apart.
@@ -152,9 +153,9 @@ def save(
         list[str] | None,
         typer.Option(metavar="IMAGE:X0,Y0,X1,Y1", help="Not like this; may be repeated."),
     ] = None,
-    model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    model: ModelName = "nano",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
 ) -> None:
     """Make a concept file of examples, to be found in other images.
 

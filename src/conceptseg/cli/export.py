@@ -10,6 +10,7 @@ import typer
 from conceptseg.choices import Quantize
 from conceptseg.cli.console import print_json, print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples
+from conceptseg.cli.model_options import AsJson, ModelName
 from conceptseg.cli.output_folder import check_output_folder
 
 
@@ -38,7 +39,7 @@ def _group() -> None:
 
 def onnx(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the files go; made when missing.")],
-    model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
+    model: ModelName = "nano",
     quantize: Annotated[
         Quantize, typer.Option(help="int8: weights in 8 bits, matrix products in whole numbers.")
     ] = "none",
@@ -52,7 +53,7 @@ def onnx(
     resolution: Annotated[
         int | None, typer.Option(min=1, help="Pixels per side; if not given, what the model was trained at.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write vision.onnx, text.onnx, exemplar.onnx and detector.onnx.
 

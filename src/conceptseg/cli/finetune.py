@@ -11,6 +11,7 @@ from conceptseg.choices import TrainedPart
 from conceptseg.cli.console import print_table, print_written
 from conceptseg.cli.help import examples
 from conceptseg.cli.interrupted import Interrupted
+from conceptseg.cli.model_options import ModelName
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +32,7 @@ def finetune(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Entries of the recipe `finetune` to change."),
     ] = None,
-    model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
+    model: ModelName = "nano",
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run folder.")] = Path("runs/finetune"),
     epochs: Annotated[
         float | None, typer.Option(help="Passes through the data; 25, in 300 to 800 steps, if not given.")

@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conceptseg.choices import DedupeMode, LabelFormat, PresenceMode
+from conceptseg.choices import DedupeMode, LabelFormat
 from conceptseg.cli.concepts import parse_concepts
 from conceptseg.cli.console import print_json, print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples
 from conceptseg.cli.interrupted import Interrupted
 from conceptseg.cli.label_phrases import Asked, parse_phrase, read_phrases, to_concepts
-from conceptseg.cli.model_options import GeometryFrom, TextContext
+from conceptseg.cli.model_options import (
+    AsJson,
+    Device,
+    Dtype,
+    Exemplars,
+    GeometryFrom,
+    ModelName,
+    NegativeExemplars,
+    Presence,
+    TextContext,
+)
 from conceptseg.cli.output_folder import check_output_folder
 from conceptseg.errors import PromptError
 
@@ -51,27 +61,16 @@ def label(
         Path | None,
         typer.Option(metavar="FILE", help="YAML list of phrases with thresholds and examples of their own."),
     ] = None,
-    exemplar: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="IMAGE:X0,Y0,X1,Y1",
-            help="Example, or a concept file (.safetensors); pooled, and joined with each --text.",
-        ),
-    ] = None,
-    negative_exemplar: Annotated[
-        list[str] | None, typer.Option(metavar="IMAGE:X0,Y0,X1,Y1", help="Example: not like this.")
-    ] = None,
+    exemplar: Exemplars = None,
+    negative_exemplar: NegativeExemplars = None,
     name: Annotated[
         str, typer.Option(help="Category of what is found by examples without a phrase.")
     ] = "object",
-    model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
+    model: ModelName = "nano",
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Keep scores above this, where a phrase has none of its own.")
     ] = 0.5,
-    presence: Annotated[
-        PresenceMode | None,
-        typer.Option(help="How presence enters the scores; if not given, as the model's config says."),
-    ] = None,
+    presence: Presence = None,
     dedupe: Annotated[
         DedupeMode | None,
         typer.Option(help="Which repeated masks of a phrase go; if not given, as the model's config says."),
@@ -113,11 +112,11 @@ def label(
     restart: Annotated[
         bool, typer.Option("--restart", help="Throw away what was labelled before; changed files stay.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     geometry_from: GeometryFrom = None,
     text_context: TextContext = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Label many images.
 

@@ -8,7 +8,7 @@ import typer
 
 from conceptseg.cli.console import print_json, print_table
 from conceptseg.cli.help import examples
-from conceptseg.cli.model_options import GeometryFrom, TextContext
+from conceptseg.cli.model_options import AsJson, GeometryFrom, TextContext
 
 if TYPE_CHECKING:
     from conceptseg.models.config import AnyVisionConfig, MobileClipTextConfig, TextConfig
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 def list_models(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     if context.invoked_subcommand is not None:
         return
@@ -64,7 +64,7 @@ def info(
     ],
     geometry_from: GeometryFrom = None,
     text_context: TextContext = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Describe one model.
 

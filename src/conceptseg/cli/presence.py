@@ -11,6 +11,7 @@ from conceptseg.choices import Matching, RepairLabels, RepairMethod
 from conceptseg.cli.console import print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples, show_help
 from conceptseg.cli.interrupted import Interrupted
+from conceptseg.cli.model_options import Device, Dtype
 from conceptseg.cli.output_folder import check_output_folder
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ def diagnose(
         int | None, typer.Option(min=1, help="Only the first so many images; scenes: how many.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the scenes.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print diagnosis.json instead of tables.")] = False,
 ) -> None:
     """Say what is wrong with a model's presence, where it comes from, and which repair fits.
@@ -149,8 +150,8 @@ def repair(
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Scores from here on count.")] = 0.5,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of scenes, and of training.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print repair.json instead of a table.")] = False,
 ) -> None:
     """Write a repaired model, and say what it does before and after.

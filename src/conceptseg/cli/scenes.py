@@ -9,6 +9,7 @@ import typer
 
 from conceptseg.cli.console import print_json, print_written, progress_bar
 from conceptseg.cli.help import examples, show_help
+from conceptseg.cli.model_options import AsJson
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +35,7 @@ def make(
         str, typer.Option(help="train, held_out or unseen (combinations that the others never show).")
     ] = "train",
     workers: Annotated[int, typer.Option(help="Processes; 0 for one per core.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Draw a dataset.
 

@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from conceptseg.choices import DedupeMode, PresenceMode
+from conceptseg.choices import DedupeMode
 from conceptseg.cli.box_options import parse_box
 from conceptseg.cli.concepts import parse_concepts, pool_concepts
 from conceptseg.cli.console import print_json, print_note, print_table, print_written, progress_bar
 from conceptseg.cli.help import examples
 from conceptseg.cli.image_paths import find_images, image_names, overlay_names
-from conceptseg.cli.model_options import GeometryFrom, RuntimeOption, TextContext
+from conceptseg.cli.model_options import (
+    AsJson,
+    Device,
+    Dtype,
+    Exemplars,
+    GeometryFrom,
+    ModelName,
+    NegativeExemplars,
+    Presence,
+    RuntimeOption,
+    TextContext,
+)
 from conceptseg.cli.output_folder import check_output_folder
 from conceptseg.errors import PromptError
 
@@ -53,23 +64,11 @@ def segment(
         list[str] | None,
         typer.Option(metavar="X0,Y0,X1,Y1", help="Example on the image: not like this; may be repeated."),
     ] = None,
-    exemplar: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="IMAGE:X0,Y0,X1,Y1",
-            help="Example on another image, or a concept file (.safetensors); several are pooled.",
-        ),
-    ] = None,
-    negative_exemplar: Annotated[
-        list[str] | None,
-        typer.Option(metavar="IMAGE:X0,Y0,X1,Y1", help="Example on another image: not like this."),
-    ] = None,
-    model: Annotated[str, typer.Option(help="Embedded name, path, or Hugging Face repository.")] = "nano",
+    exemplar: Exemplars = None,
+    negative_exemplar: NegativeExemplars = None,
+    model: ModelName = "nano",
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Keep scores above this.")] = 0.5,
-    presence: Annotated[
-        PresenceMode | None,
-        typer.Option(help="How presence enters the scores; if not given, as the model's config says."),
-    ] = None,
+    presence: Presence = None,
     dedupe: Annotated[
         DedupeMode | None,
         typer.Option(
@@ -80,15 +79,15 @@ def segment(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where overlays and results.json go.")] = Path(
         "segmented"
     ),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     geometry_from: GeometryFrom = None,
     text_context: TextContext = None,
     runtime: RuntimeOption = "auto",
     explain: Annotated[
         bool, typer.Option("--explain", help="Also draw what each example says to the network.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find every object that the phrases or example boxes mean.
 
