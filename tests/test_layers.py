@@ -17,7 +17,7 @@ LAYERS = (
     "models",
     "checkpoints compact_masks data dedupe device exemplar formats hub hub_download hub_files images "
     "labelling_formats loading losses mask_resize official_api plots polygons postprocess presence_reading "
-    "prompts report result runtime segment_options segmenter",
+    "prompts report result runtime same_image segment_options segmenter",
     "evaluation",
     "train",
     "distil finetune exemplars export benchmark conformance labelling",

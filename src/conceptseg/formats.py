@@ -9,10 +9,11 @@ import numpy as np
 
 from conceptseg.compact_masks import CompactMasks
 from conceptseg.errors import MissingDependencyError
-from conceptseg.result import Result
 
 if TYPE_CHECKING:
     import supervision
+
+    from conceptseg.result import Result
 
 
 class CocoDataset:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,9 @@ import numpy.typing as npt
 from conceptseg.choices import LabelStudioRegion, check_choice
 from conceptseg.errors import OptionError
 from conceptseg.polygons import joined, mask_polygons
-from conceptseg.result import Result
+
+if TYPE_CHECKING:
+    from conceptseg.result import Result
 
 LABELME_VERSION = "5.5.0"  # whose fields these are
 BRUSH_SIZES = (3, 4, 8, 16)  # bits of a run's length, one of four

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,10 @@ from PIL import Image, ImageDraw, ImageFont
 from conceptseg.compact_masks import CompactMasks
 from conceptseg.errors import OptionError
 from conceptseg.prompts import VISUAL
-from conceptseg.result import Result, check_same_image
+from conceptseg.same_image import check_same_image
+
+if TYPE_CHECKING:
+    from conceptseg.result import Result
 
 Color = tuple[int, int, int]
 

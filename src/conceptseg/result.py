@@ -14,6 +14,7 @@ import numpy.typing as npt
 from conceptseg.checkpoints.atomic_write import replacing, write_text
 from conceptseg.compact_masks import CompactMasks
 from conceptseg.errors import InstanceIndexError, OptionError, ShapeError, shown
+from conceptseg.same_image import check_same_image
 
 if TYPE_CHECKING:
     import supervision
@@ -274,17 +275,3 @@ class Result:
             reason = getattr(error, "strerror", None) or error
             raise OptionError(f"{shown(str(path))} cannot be written: {reason}") from error
         return path
-
-
-def check_same_image(results: Sequence[Result], what: str) -> None:
-    """Raises:
-    OptionError: no result, or results on different images.
-    """
-    if not results:
-        raise OptionError(f"there is no result to {what}")
-    first = next((result.image for result in results if result.image is not None), None)
-    for result in results:
-        if result.image_size != results[0].image_size or (
-            result.image is not None and result.image is not first and not np.array_equal(result.image, first)  # type: ignore[arg-type]
-        ):
-            raise OptionError(f"these results are of different images; {what} those of each on their own")

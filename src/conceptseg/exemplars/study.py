@@ -34,7 +34,9 @@ from conceptseg.exemplars.gap_pictures import images_of_scenes
 from conceptseg.exemplars.pool import PoolBatches, draw_pool
 from conceptseg.exemplars.shared_work import claim
 from conceptseg.exemplars.smoothness import roughness
+from conceptseg.exemplars.study_folder import MEASURED, RECIPE, REFERENCE, STUDY, measured_cells
 from conceptseg.exemplars.study_recipe import Cell, StudyRecipe
+from conceptseg.exemplars.study_report import write_study_report
 from conceptseg.hub import find_model
 from conceptseg.losses.alignment import CONTRASTIVE, DISTILLATION
 from conceptseg.report import report_json
@@ -42,7 +44,6 @@ from conceptseg.segmenter import Segmenter
 from conceptseg.train.job import run_job
 from conceptseg.train.run_folder import RunFolder
 
-MEASURED, REFERENCE, RECIPE, STUDY = "measured.json", "reference.json", "recipe.json", "study.json"
 LOCKS = "locks"
 COSTED_STEPS = 3  # batches that the cost of a step is measured on
 
@@ -94,19 +95,11 @@ def run_study(
 
 def _report(recipe: StudyRecipe, folder: Path, progress: Callable[[int, int], None] | None) -> Path:
     """Write the report of what is measured so far, by any process."""
-    from conceptseg.exemplars.study_report import write_study_report
-
     with claim(folder / LOCKS / STUDY, wait=True):  # or one that has seen fewer cells could be written last
         report = write_study_report(recipe, folder)
     if progress is not None:
         progress(len(measured_cells(recipe, folder)), len(list(recipe.cells())))
     return report
-
-
-def measured_cells(recipe: StudyRecipe, folder: Path) -> dict[str, dict[str, Any]]:
-    """What is measured so far, by the name of the cell."""
-    paths = {cell.name: folder / "runs" / cell.name / MEASURED for cell in recipe.cells()}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
 
 
 class _Shared:

@@ -16,6 +16,7 @@ import numpy as np
 from conceptseg.checkpoints.atomic_write import write_text
 from conceptseg.exemplars.few_shot import CHANGES, SETTINGS
 from conceptseg.exemplars.smoothness import LOOKS, steps_to
+from conceptseg.exemplars.study_folder import REFERENCE, STUDY, measured_cells
 from conceptseg.exemplars.study_recipe import StudyRecipe
 from conceptseg.report import can_draw, markdown_table, report_json, save_chart, shown
 
@@ -59,8 +60,6 @@ def write_study_report(recipe: StudyRecipe, folder: Path) -> Path:
     Returns:
         Path of study.md.
     """
-    from conceptseg.exemplars.study import REFERENCE, STUDY, measured_cells
-
     cells = {
         name: cell | {"steps_to_target": steps_to(cell["box_f1"], recipe.target_f1)}
         for name, cell in measured_cells(recipe, folder).items()
