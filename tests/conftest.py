@@ -22,6 +22,7 @@ from conceptseg.models.config import (
 from conceptseg.models.presets import NANO
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
 from conceptseg.segmenter import Segmenter
+from conceptseg.train.run_folder import RunFolder
 from tests.hub_server import FakeHub, fake_hub
 
 # Models this small gain nothing from threads, which on a busy machine cost minutes of waiting for each other.
@@ -57,6 +58,14 @@ def make_tiny_segmenter(seed: int = 0, **changes: object) -> Segmenter:
         provenance={"name": "tiny"},
     )
     return Segmenter(detector, tokenizer, dataclasses.replace(config, **changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_loss_curves() -> Iterator[None]:
+    """Drawing the losses takes longer than a tiny run; `tests.train.tiny.draw_losses` draws them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "draw_losses", lambda self: None)
+        yield
 
 
 @pytest.fixture(scope="session")

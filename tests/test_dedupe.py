@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 import torch
 
@@ -46,11 +44,11 @@ def test_segment_drops_repeats_and_keeps_the_best(tiny_segmenter, picture):
 
 
 @pytest.mark.parametrize("mode", ["nms", "containment"])
-def test_the_models_config_says_what_happens_unless_told(tiny_segmenter, picture, monkeypatch, mode):
+def test_the_models_config_says_what_happens_unless_told(tiny_segmenter, make_segmenter, picture, mode):
     whole = tiny_segmenter.segment(picture, text="coin", threshold=0)
     asked = tiny_segmenter.segment(picture, text="coin", threshold=0, dedupe=mode)
-    monkeypatch.setattr(tiny_segmenter, "config", dataclasses.replace(tiny_segmenter.config, dedupe=mode))
-    unasked = tiny_segmenter.segment(picture, text="coin", threshold=0)
+    told = make_segmenter(dedupe=mode)
+    unasked = told.segment(picture, text="coin", threshold=0)
     assert unasked.scores.tolist() == asked.scores.tolist() != whole.scores.tolist()
-    refused = tiny_segmenter.segment(picture, text="coin", threshold=0, dedupe="none")
+    refused = told.segment(picture, text="coin", threshold=0, dedupe="none")
     assert refused.scores.tolist() == whole.scores.tolist()

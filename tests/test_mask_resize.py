@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from conceptseg import mask_resize
 from conceptseg.mask_resize import masks_at_image_size
 
 SIZES = [  # of the logits, of the image
@@ -38,11 +37,10 @@ def test_masks_are_the_resized_logits_that_are_above_zero(size, image):
     assert not masks[1].any() and masks[2].all()
 
 
-def test_masks_are_the_same_whatever_the_block_size(monkeypatch):
+def test_masks_are_the_same_whatever_the_block_size():
     logits = blobs((72, 72))
     whole = masks_at_image_size(logits, (200, 300)).whole()
-    monkeypatch.setattr(mask_resize, "BLOCK", 100)
-    assert np.array_equal(masks_at_image_size(logits, (200, 300)).whole(), whole)
+    assert np.array_equal(masks_at_image_size(logits, (200, 300), block=100).whole(), whole)
 
 
 def test_masks_end_at_their_windows():

@@ -1,4 +1,3 @@
-import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -67,11 +66,9 @@ def test_weights_that_are_no_numbers_give_an_error_and_no_answer(
         segmenter.segment(picture, text="coin", threshold=0, **asked)
 
 
-def test_the_models_config_says_how_far_masks_go(tiny_segmenter, picture, monkeypatch):
+def test_the_models_config_says_how_far_masks_go(tiny_segmenter, make_segmenter, picture):
     whole = tiny_segmenter.segment(picture, text="coin", threshold=0)
-    config = dataclasses.replace(tiny_segmenter.config, mask_margin=0.1)
-    monkeypatch.setattr(tiny_segmenter, "config", config)
-    cut = tiny_segmenter.segment(picture, text="coin", threshold=0)
+    cut = make_segmenter(mask_margin=0.1).segment(picture, text="coin", threshold=0)
     np.testing.assert_array_equal(cut.boxes, whole.boxes)
     assert whole.masks.sum() > cut.masks.sum() > 0
     for mask, uncut, window in zip(

@@ -20,7 +20,10 @@ GPU_BLOCK = 2**24
 
 
 def masks_at_image_size(
-    mask_logits: Tensor, size_hw: tuple[int, int], windows: Sequence[Window] | None = None
+    mask_logits: Tensor,
+    size_hw: tuple[int, int],
+    windows: Sequence[Window] | None = None,
+    block: int | None = None,
 ) -> CompactMasks:
     """Bring masks to the size of their image.
 
@@ -31,16 +34,18 @@ def masks_at_image_size(
         mask_logits: (N, h, w), before the sigmoid, for kept queries only; N may be 0.
         size_hw: height and width of the image in pixels.
         windows: where in the image each mask may lie; None: anywhere.
+        block: pixels worked on at once; None: what suits the device.
     """
     above = mask_logits > 0
     rows, columns = above.any(2).cpu(), above.any(1).cpu()  # (N, h), (N, w)
     vertical, horizontal = _Axis(mask_logits.shape[1], size_hw[0]), _Axis(mask_logits.shape[2], size_hw[1])
+    block = block or (BLOCK if mask_logits.device.type == "cpu" else GPU_BLOCK)
     runs = []
     for number in range(len(mask_logits)):
         left, top, right, bottom = (0, 0, *size_hw[::-1]) if windows is None else windows[number]
         y0, y1 = vertical.reach(rows[number], top, bottom)
         x0, x1 = horizontal.reach(columns[number], left, right)
-        runs.append(_resized(mask_logits[number].float(), vertical, horizontal, (x0, y0, x1, y1)))
+        runs.append(_resized(mask_logits[number].float(), vertical, horizontal, (x0, y0, x1, y1), block))
     return CompactMasks(size_hw, runs)
 
 
@@ -66,16 +71,16 @@ class _Axis:
         return one, other, share
 
 
-def _resized(logits: Tensor, vertical: _Axis, horizontal: _Axis, window: Window) -> Runs:
+def _resized(logits: Tensor, vertical: _Axis, horizontal: _Axis, window: Window, block: int) -> Runs:
     """(h, w) -> the runs of the mask within a window."""
     left, top, right, bottom = window
     before, after, share = horizontal.part(left, right, logits.device)
     lines = logits[:, before] * (1 - share) + logits[:, after] * share  # (h, width of the window)
     mask = np.zeros((bottom - top, right - left), dtype=np.bool_)
-    step = max(1, (BLOCK if logits.device.type == "cpu" else GPU_BLOCK) // max(1, right - left))
+    step = max(1, block // max(1, right - left))
     for start in range(top, bottom, step):
         end = min(start + step, bottom)
         before, after, share = vertical.part(start, end, logits.device)
-        block = (lines[before] * (1 - share)[:, None]).addcmul_(lines[after], share[:, None])
-        mask[start - top : end - top] = (block > 0).cpu().numpy()
+        pixels = (lines[before] * (1 - share)[:, None]).addcmul_(lines[after], share[:, None])
+        mask[start - top : end - top] = (pixels > 0).cpu().numpy()
     return runs_of(mask, (left, top), len(vertical.before))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import conceptseg as cs
-from conceptseg.train.run_folder import RunFolder
 from tests.cli.finished import Run, assert_one_error
 
 SMALL = (
@@ -16,12 +14,6 @@ SMALL = (
     "architecture.vision={stem_width: 4, widths: [4, 8, 12, 16], blocks: [1, 1, 1, 1], pyramid_width: 32}",
     "architecture.text={width: 16, depth: 1, heads: 2, mlp_width: 16}",
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(RunFolder, "draw_losses", lambda self: None)
-    yield
 
 
 def test_a_stage_is_run_and_its_student_named(run: Run, tiny_model_folder: Path) -> None:

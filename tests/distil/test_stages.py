@@ -18,10 +18,10 @@ from conceptseg.distil.tasks import FusionDistillation
 from conceptseg.distil.teacher import Teacher
 from conceptseg.errors import ConfigError
 from conceptseg.models.config import PresenceCalibration
-from conceptseg.train import loop
 from conceptseg.train.run_config import LoraConfig, OptimiserConfig
 from conceptseg.train.run_folder import RunFolder
 from tests.distil.tiny import ENCODERS, tiny_recipe
+from tests.train.tiny import StopAfter
 
 STILL = OptimiserConfig(lr=1e-9, warmup_steps=0)
 
@@ -143,22 +143,11 @@ def test_low_rank_weights_are_merged_into_a_student_that_loads(
     assert tuned and all(name.endswith(("in_proj_weight", "out_proj.weight")) for name in tuned)
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_weights(
-    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_stopped_ends_with_the_same_weights(tiny_model_folder: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(1, tiny_model_folder)
     whole = weights(distil(recipe, tmp_path / "whole"))
-    check = loop._check_finite
-
-    def stop_at_the_fourth(total: Tensor, found: dict[str, Tensor], step: int) -> None:
-        if step == 3:
-            raise KeyboardInterrupt
-        check(total, found, step)
-
-    monkeypatch.setattr(loop, "_check_finite", stop_at_the_fourth)
-    with pytest.raises(KeyboardInterrupt):
-        distil(recipe, tmp_path / "stopped")
-    monkeypatch.undo()
+    with pytest.raises(KeyboardInterrupt, match="stopped after step 3"):
+        distil(recipe, tmp_path / "stopped", stop=StopAfter(3))
     resumed = weights(distil(recipe, tmp_path / "stopped", resume=True))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-
-from conceptseg.train.run_folder import RunFolder
 
 TINY_ALIGN: dict[str, Any] = {
     "task": "align",
@@ -34,13 +31,6 @@ TINY_ALIGN: dict[str, Any] = {
     "validate_every": 5,
     "validation_batches": 1,
 }
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Drawing the losses takes longer than the run."""
-    monkeypatch.setattr(RunFolder, "draw_losses", lambda self: None)
-    yield
 
 
 @pytest.fixture

@@ -18,14 +18,15 @@ from conceptseg.exemplars.align_run import AlignJob, train_recipe
 from conceptseg.exemplars.align_validation import AlignValidation
 from conceptseg.exemplars.pool import EncodedBatch, PoolBatches, PoolConfig, draw_pool, encode_pool
 from conceptseg.finetune.recipe import FinetuneRecipe
-from conceptseg.finetune.run import _task
+from conceptseg.finetune.run import tuning_task
 from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.models.config import PreprocessingConfig
 from conceptseg.train.exemplar_alignment import AlignTask
+from conceptseg.train.job import run_job
 from conceptseg.train.loop import Trainer
 from conceptseg.train.run_folder import RunFolder
 from tests.distil.tiny import tiny_recipe
-from tests.train.tiny import tiny_tokenizer
+from tests.train.tiny import StopAfter, tiny_tokenizer
 
 FROZEN = ("vision_encoder", "neck", "text_encoder", "fusion_encoder", "decoder", "scoring", "mask_head")
 
@@ -79,20 +80,11 @@ def test_kept_features_train_as_pictures_do(align_recipe, tmp_path) -> None:
         torch.testing.assert_close(kept[name], read[name], atol=2e-4, rtol=1e-3)
 
 
-def test_a_resumed_run_ends_as_one_that_was_not_interrupted(align_recipe, tmp_path, monkeypatch) -> None:
-    recipe = align_recipe()
+def test_a_resumed_run_ends_as_one_that_was_not_interrupted(align_recipe, tmp_path) -> None:
+    recipe, run = align_recipe(), tmp_path / "run"
     whole = load_model_folder(train_recipe(recipe, out=tmp_path / "whole"))[0].state_dict()
-    make, run = PoolBatches.__getitem__, tmp_path / "run"
-
-    def until_step_3(self: PoolBatches, step: int) -> object:
-        if step == 3 and len(self) == 5:
-            raise RuntimeError("power cut")
-        return make(self, step)
-
-    monkeypatch.setattr(PoolBatches, "__getitem__", until_step_3)
-    with pytest.raises(RuntimeError, match="power cut"):
-        train_recipe(recipe, out=run)
-    monkeypatch.setattr(PoolBatches, "__getitem__", make)
+    with pytest.raises(KeyboardInterrupt, match="stopped after step 3"):
+        run_job(AlignJob(load_align_recipe(recipe), RunFolder(run)), stop=StopAfter(3))
     resumed = load_model_folder(train_recipe(recipe, out=run, resume=True))[0].state_dict()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
@@ -227,7 +219,9 @@ def test_fine_tuning_can_align_too(tiny_model_folder, tmp_path) -> None:
     make_scenes(tmp_path / "data", count=4, seed=1, size=64)
     recipe = FinetuneRecipe(data=str(tmp_path / "data"), alignment=AlignmentConfig(), step_count=10)
     detector, _, config = load_model_folder(tiny_model_folder)
-    task = _task(recipe, detector, config)
+    task = tuning_task(recipe, detector, config)
     assert isinstance(task, AlignTask) and task.rate(9) == 1.0
     assert task.loss_weights(5)["exemplar_distillation"] == 0.3
-    assert not isinstance(_task(dataclasses.replace(recipe, alignment=None), detector, config), AlignTask)
+    assert not isinstance(
+        tuning_task(dataclasses.replace(recipe, alignment=None), detector, config), AlignTask
+    )

@@ -131,10 +131,9 @@ def test_an_earlier_export_is_replaced_and_a_failed_one_leaves_it(make_segmenter
     assert (out / "text.onnx").read_bytes() != first and (out / "notes.txt").read_text() == "mine"
 
 
-def test_large_weights_go_into_a_file_beside_the_graph(tiny_segmenter, tmp_path, monkeypatch):
-    monkeypatch.setattr("conceptseg.export.to_onnx.ONE_FILE", 1000)
+def test_large_weights_go_into_a_file_beside_the_graph(tiny_segmenter, tmp_path):
     graph = TextGraph(tiny_segmenter.detector).eval()
-    write_graph(graph, tmp_path / "text.onnx")
+    write_graph(graph, tmp_path / "text.onnx", one_file=1000)
     assert (tmp_path / "text.onnx.data").stat().st_size > (tmp_path / "text.onnx").stat().st_size / 2
     ids = tiny_segmenter.tokenizer(["coin"])
     assert differences(graph, tmp_path / "text.onnx", [ids])["tokens"].absolute < 1e-4

@@ -21,11 +21,13 @@ from conceptseg.finetune.rehearsal import RehearsedBatches, open_rehearsal, rehe
 from conceptseg.finetune.run import open_job
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.presets import NANO
+from conceptseg.train.job import run_job
 from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder
 from tests.conftest import make_tiny_segmenter
 from tests.finetune.quick import OVERRIDES
 from tests.tiles import write_tiles
+from tests.train.tiny import StopAfter
 
 
 @pytest.fixture(scope="module")
@@ -110,21 +112,14 @@ def test_a_run_rehearses_scenes_says_so_and_leaves_none_behind(
 
 
 def test_a_rehearsing_run_that_was_stopped_resumes_to_the_same_weights(
-    of_scenes: Path, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    of_scenes: Path, tiles: Path, tmp_path: Path
 ) -> None:
     said = [*OVERRIDES, "keep.scenes=4", "keep.rehearsal=0.5"]
     finetune(tiles, str(of_scenes), tmp_path / "whole", overrides=said)
-    save = RunFolder.save
-
-    def save_and_stop(self: RunFolder, state: dict[str, Any]) -> None:
-        save(self, state)
-        if state["step"] == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RunFolder, "save", save_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            finetune(tiles, str(of_scenes), tmp_path / "stopped", overrides=said)
+    stopped = {"data": str(tiles), "model": str(of_scenes)}
+    recipe = read_recipe(FinetuneRecipe, "finetune", said, stopped)
+    with pytest.raises(KeyboardInterrupt, match="stopped after step 2"):
+        run_job(open_job(recipe, RunFolder(tmp_path / "stopped")), stop=StopAfter(2))
     finetune(tiles, str(of_scenes), tmp_path / "stopped", overrides=said, resume=True)
     whole, stopped = (
         torch.load(tmp_path / name / "last.pt", weights_only=True)["task"] for name in ("whole", "stopped")

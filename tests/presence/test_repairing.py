@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ from conceptseg.presence.finetuning import PRESENCE
 from conceptseg.presence.repairing import Repair, repair
 from conceptseg.presence.repairs.case import RepairOptions
 from conceptseg.segmenter import Segmenter
-from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.task import in_part
 from tests.checkpoints.foreign_files import official_state, write_tokenizer
 from tests.evaluation.scripted import write_coco
@@ -30,12 +29,6 @@ LEFT, RIGHT = [0, 0, 40, 48], [24, 0, 64, 48]
 SMALL = ("steps=3", "images=2", "questions=2", "precision=float32", "optimiser.warmup_steps=1")
 SMALL_DISTIL = ("steps=2", "data.images=2", "data.questions=1", "data.workers=0", "validation_batches=0")
 Make = Callable[..., Segmenter]
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(RunFolder, "draw_losses", lambda self: None)
-    yield
 
 
 @pytest.fixture

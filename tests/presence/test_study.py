@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,6 @@ from tests.evaluation.scripted import write_coco
 
 LEFT, RIGHT = [0, 0, 40, 48], [24, 0, 64, 48]
 SMALL = "data.images=2, data.questions=1, data.workers=0, data.render_size=64, validation_batches=0"
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(RunFolder, "draw_losses", lambda self: None)
-    yield
 
 
 @pytest.fixture

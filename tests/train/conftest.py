@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from conceptseg.train import run
-from conceptseg.train.run import train_recipe
+from conceptseg.train.job import Work, run_job
+from conceptseg.train.recipe import load_recipe
 from conceptseg.train.run_folder import RunFolder
-from tests.train.tiny import draw_losses, make_quick, write_recipe
+from conceptseg.train.stop import StopRequest
+from tests.train.tiny import ChangedJob, make_quick, write_recipe
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -22,16 +24,22 @@ def quick() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     run.scene_vocabulary = vocabulary  # type: ignore[assignment]
-    RunFolder.draw_losses = draw_losses  # type: ignore[method-assign]
 
 
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[..., RunFolder]:
     """Run the tiny recipe, some of its entries replaced, in `tmp_path/run`."""
 
-    def train(resume: bool = False, **changes: Any) -> RunFolder:
-        folder = RunFolder(tmp_path / "run")
-        train_recipe(write_recipe(tmp_path / "tiny.yaml", **changes), out=folder.path, resume=resume)
-        return folder
+    def train(
+        resume: bool = False,
+        change: Callable[[Work], object] = lambda work: None,
+        folder: type[RunFolder] = RunFolder,
+        stop: StopRequest | None = None,
+        **changes: Any,
+    ) -> RunFolder:
+        recipe = load_recipe(write_recipe(tmp_path / "tiny.yaml", **changes))
+        job = ChangedJob(recipe, folder(tmp_path / "run"), change)
+        run_job(job, resume, stop)
+        return job.folder
 
     return train

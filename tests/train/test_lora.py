@@ -14,8 +14,10 @@ from conceptseg.checkpoints.folder import load_model_folder
 from conceptseg.errors import ConfigError
 from conceptseg.models.detector import Detector
 from conceptseg.models.presets import PRESETS
+from conceptseg.train.job import run_job
 from conceptseg.train.lora import add_lora, merge_lora
-from conceptseg.train.run import train_recipe
+from conceptseg.train.recipe import load_recipe
+from conceptseg.train.run import SceneJob, train_recipe
 from conceptseg.train.run_config import LoraConfig
 from conceptseg.train.run_folder import RunFolder
 from tests.models.tiny import boxes, pixels, tiny_detector, token_ids
@@ -139,23 +141,18 @@ def test_a_run_trains_little_and_ends_in_an_ordinary_model_folder(train: Callabl
     load_model_folder(folder.model_path)  # which refuses names that an ordinary model does not have
 
 
-def test_a_run_that_was_stopped_resumes_to_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_stopped_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    class Broken(RunFolder):
+        def log(self, values: dict[str, object]) -> None:
+            if values["step"] == 5:
+                raise OSError("the machine went away")
+            super().log(values)
+
     recipe = write_recipe(tmp_path / "tiny.yaml", lora=LORA)
     whole, stopped = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "stopped")
     train_recipe(recipe, out=whole.path)
-    log = RunFolder.log
-
-    def broken(self: RunFolder, line: dict[str, object]) -> None:
-        if line["step"] == 5:
-            raise OSError("the machine went away")
-        log(self, line)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(RunFolder, "log", broken)
     with pytest.raises(OSError, match="went away"):
-        train_recipe(recipe, out=stopped.path)
-    monkeypatch.undo()
+        run_job(SceneJob(load_recipe(recipe), Broken(stopped.path)))
     train_recipe(recipe, out=stopped.path, resume=True)
     for name in ("model.safetensors", "config.json"):
         assert (whole.model_path / name).read_bytes() == (stopped.model_path / name).read_bytes()

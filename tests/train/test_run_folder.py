@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -119,18 +120,10 @@ def test_a_checkpoint_that_could_run_code_is_refused(folder: RunFolder, recipe_p
         folder.load(load_recipe(recipe_path))
 
 
-def test_a_save_that_fails_leaves_the_last_checkpoint(
-    folder: RunFolder, recipe_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_save_that_fails_leaves_the_last_checkpoint(folder: RunFolder, recipe_path: Path) -> None:
     folder.save(STATE)
-
-    def fail(state: object, path: Path) -> None:
-        path.write_bytes(b"half")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="no space"):
-        folder.save({**STATE, "step": 8})
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        folder.save({**STATE, "step": 8, "task": lambda: None})  # of which there is no pickle
     state = folder.load(load_recipe(recipe_path))
     assert state is not None and state["step"] == 4
     assert list(folder.path.glob(".*")) == []

@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
 
-from conceptseg.train import run
+from conceptseg.train.job import Work
 from conceptseg.train.loop import ValidationHistory
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.validation import Validation
@@ -31,17 +30,12 @@ def test_looks_without_a_better_one_are_counted() -> None:
     assert history.enough(1) and not history.enough(2) and not history.enough(None)
 
 
-def test_a_run_ends_early_when_nothing_gets_better_and_resumes_to_the_same_end(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Flat:
-        def __init__(self, *_: Any) -> None: ...
+def test_a_run_ends_early_when_nothing_gets_better_and_resumes_to_the_same_end(train: Train) -> None:
+    def flat(work: Work) -> None:
+        work.validate = lambda task, step: Validation({"loss/total": 1.0}, "loss/total")
 
-        def __call__(self, task: Any, step: int) -> Validation:
-            return Validation({"loss/total": 1.0}, "loss/total")
-
-    monkeypatch.setattr(run, "SceneValidation", Flat)
     changes: dict[str, Any] = {
+        "change": flat,
         "data": {"workers": 0, "stages": [{**TINY["data"]["stages"][0], "steps": 6}]},
         "validate_every": 1,
         "save_every": 1,

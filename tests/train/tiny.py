@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
+from conceptseg.data.batch import Batch
 from conceptseg.data.scene_batches import scene_vocabulary
+from conceptseg.data.step_batches import StepBatches
 from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
 from conceptseg.train import run
+from conceptseg.train.job import Work
+from conceptseg.train.run import SceneJob
 from conceptseg.train.run_folder import RunFolder
+from conceptseg.train.stop import StopRequest
 
 draw_losses = RunFolder.draw_losses
 STEPS, SAVE_EVERY = 7, 3
@@ -76,6 +83,46 @@ def write_recipe(path: Path, **changes: Any) -> Path:
     """TINY as a file, some of its entries replaced."""
     path.write_text(yaml.safe_dump({**TINY, **changes}), encoding="utf-8")
     return path
+
+
+class Repeated:
+    """The first batch at every step."""
+
+    workers = 0
+
+    def __init__(self, data: StepBatches) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.data[0]
+
+
+@dataclass
+class ChangedJob(SceneJob):
+    """Training on scenes with something changed once all is made."""
+
+    change: Callable[[Work], object] = lambda work: None
+
+    def build(self, process: int, processes: int) -> Work:
+        work = super().build(process, processes)
+        self.change(work)
+        return work
+
+
+class StopAfter(StopRequest):
+    """Requests a stop when it is asked so many times: after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    @property
+    def requested(self) -> bool:
+        self.steps -= 1
+        return self.steps <= 0
 
 
 def make_quick() -> None:

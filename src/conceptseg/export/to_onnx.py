@@ -21,8 +21,8 @@ LARGEST_WEIGHT = 2**31  # bytes of a weight that is sliced or transposed in the 
 STANDARD_DOMAINS = {"", "ai.onnx"}
 
 
-def write_graph(graph: Graph, path: Path) -> None:
-    """Trace a graph and write it; weights beyond `ONE_FILE` go into `NAME.onnx.data` beside it.
+def write_graph(graph: Graph, path: Path, one_file: int = ONE_FILE) -> None:
+    """Trace a graph and write it; weights beyond `one_file` bytes go into `NAME.onnx.data` beside it.
 
     Raises:
         MissingDependencyError: the packages onnx and onnxscript are not installed.
@@ -51,7 +51,7 @@ def write_graph(graph: Graph, path: Path) -> None:
         fold_constants(program.model, input_size_limit=LARGEST_WEIGHT, output_size_limit=LARGEST_WEIGHT)
         remove_unused_nodes(program.model)
         size = sum(value.numel() * value.element_size() for value in graph.state_dict().values())
-        program.save(path, external_data=size > ONE_FILE)
+        program.save(path, external_data=size > one_file)
     _check_standard(path)
 
 

@@ -172,7 +172,7 @@ class FinetuneJob:
         assert recipe.queries is not None and recipe.query_side is not None
         detector = with_more_queries(detector, recipe.queries, recipe.query_side)
         config = self._tuned_config()
-        task = _task(recipe, detector, config)
+        task = tuning_task(recipe, detector, config)
         task.use_one_to_many(recipe.one_to_many)
         task.rest_batch_norm()
         data, look = self._batches(process, processes), self._look()
@@ -291,7 +291,7 @@ class FinetuneJob:
         return at_resolution(config, self.recipe.resolution)
 
 
-def _task(recipe: FinetuneRecipe, detector: Detector, config: ModelConfig) -> DetectionTask:
+def tuning_task(recipe: FinetuneRecipe, detector: Detector, config: ModelConfig) -> DetectionTask:
     """Detection, and the alignment of example boxes where the recipe asks for it."""
     loss, given = DetectionLoss(recipe.loss), config.preprocessing
     if recipe.alignment is None:
