@@ -137,7 +137,7 @@ def _spread(count: int, wanted: int) -> list[int]:
     return sorted({int(i) for i in np.linspace(0, count - 1, min(count, wanted))})
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="nano")
     parser.add_argument("--data", type=Path, required=True)
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     splits = open_splits(options.data, options.limit)
     found: dict[str, Any] = {
         "model": options.model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -53,13 +52,10 @@ def test_images_and_anchors_are_as_large_as_the_objects_ask_for(data: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_peer_trains_for_its_budget_and_is_evaluated_like_any_model(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_peer_trains_for_its_budget_and_is_evaluated_like_any_model(data: Path, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     options = ["--minutes", "0.02", "--batch", "1", "--size", "64", "--out", str(tmp_path / "peer")]
-    monkeypatch.setattr(sys, "argv", ["finetuning_peers.py", str(data), *options])
-    peers.main()
+    peers.main([str(data), *options])
     torch.set_num_threads(threads)
     report = json.loads((tmp_path / "peer" / "peer.json").read_text())
     assert report["detector"] == "Mask R-CNN" and report["training"]["steps"] >= 1

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
-
-import pytest
 
 from benchmarks import photograph_splits
 
 
 def test_each_source_gets_its_figures_and_foreign_words_are_counted(
-    tiles: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiles: Path, model: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(tiles, tmp_path / "data" / "bottles")
     out = tmp_path / "out"
@@ -27,8 +24,7 @@ def test_each_source_gets_its_figures_and_foreign_words_are_counted(
         "--out",
         str(out),
     ]
-    monkeypatch.setattr(sys, "argv", ["photograph_splits.py", *arguments])
-    photograph_splits.main()
+    photograph_splits.main(arguments)
     found = json.loads((out / "photograph_splits.json").read_text())
     assert list(found["sources"]) == ["bottles"]
     bottles = found["sources"]["bottles"]

@@ -85,43 +85,23 @@ def test_shapes_follow_the_stage(config: SceneDataConfig, tokenizer: Tokenizer) 
         assert batch.targets.masks is not None and batch.targets.masks.shape[-2:] == (16, 16)
 
 
-def test_difficulty_runs_from_the_first_to_the_second_over_a_stage(
-    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: dict[int, list[float]] = {}
-    step = 0
-
-    def note(seed: int, *, difficulty: float, **options: Any) -> Scene:
-        seen.setdefault(step, []).append(difficulty)
-        return render_scene(seed, difficulty=difficulty, **options)
-
-    monkeypatch.setattr("conceptseg.data.scene_batches.render_scene", note)
-    stage = SceneStage(steps=10, render_size=64, resolution=32, images=8, questions=1, difficulty=(0.4, 0.8))
-    data = SceneBatches(SceneDataConfig(stages=(stage,)), tokenizer, seed=0)
-    for step in (0, 5, 9):
-        data[step]
+def test_difficulty_runs_from_the_first_to_the_second_over_a_stage() -> None:
+    stage, rng = SceneStage(difficulty=(0.4, 0.8)), np.random.default_rng(0)
+    seen = {
+        progress: [stage.draw_difficulty(progress, rng) for _ in range(100)] for progress in (0.0, 0.5, 1.0)
+    }
     # A spread of up to 0.4 keeps easier scenes in the mix.
-    for step, hardest in {0: 0.4, 5: 0.6, 9: 0.76}.items():
-        assert hardest - 0.4 <= min(seen[step]) and max(seen[step]) <= hardest
-    assert np.mean(seen[9]) > np.mean(seen[0])
+    for progress, hardest in {0.0: 0.4, 0.5: 0.6, 1.0: 0.8}.items():
+        assert hardest - 0.4 <= min(seen[progress]) and hardest - 0.05 < max(seen[progress]) <= hardest
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("paired", [True, False])
-def test_in_a_paired_stage_neighbours_share_a_theme(
-    seed: int, paired: bool, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_in_a_paired_stage_neighbours_share_a_theme(seed: int, paired: bool, tokenizer: Tokenizer) -> None:
     """Whether the seed is even or odd: questions take boxes from image 1 for image 0, from 3 for 2."""
-    themes: list[int] = []
-
-    def note(seed: int, *, theme: int, **options: Any) -> Scene:
-        themes.append(theme)
-        return render_scene(seed, theme=theme, **options)
-
-    monkeypatch.setattr("conceptseg.data.scene_batches.render_scene", note)
     stage = SceneStage(steps=2, render_size=64, resolution=32, images=4, questions=1, paired=paired)
-    data = SceneBatches(SceneDataConfig(stages=(stage,)), tokenizer, seed)
-    data[0], data[1]
+    data, rng = SceneBatches(SceneDataConfig(stages=(stage,)), tokenizer, seed), np.random.default_rng(0)
+    themes = [scene.theme for step in range(2) for scene in data.scenes(step, rng)]
     assert [a == b for a, b in zip(themes[::2], themes[1::2], strict=True)] == [paired] * 4
 
 

@@ -20,7 +20,7 @@ from conceptseg.unstable import can_pack, packed_operator
 SIDE = 1024  # of the square matrices that the peak is measured with
 
 
-def count_flops(segmenter: Segmenter, image: Path, phrase: str) -> dict[str, int]:
+def count_flops(segmenter: Segmenter, image: Path, phrase: str, threshold: float = 0.5) -> dict[str, int]:
     """Floating-point operations that answering one phrase on one image takes, by stage, as torch counts them.
 
     Matrix products, convolutions and attention; a multiplication and an addition are two. What is not done
@@ -34,7 +34,7 @@ def count_flops(segmenter: Segmenter, image: Path, phrase: str) -> dict[str, int
         _frozen(detector),
         FlopCounterMode(display=False, custom_mapping=_packed_products()) as counter,
     ):
-        segmenter.segment(image, text=phrase)
+        segmenter.segment(image, text=phrase, threshold=threshold)
     counts = counter.get_flop_counts()
 
     def of(*parts: nn.Module) -> int:

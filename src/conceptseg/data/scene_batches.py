@@ -120,20 +120,9 @@ class SceneBatches(Dataset[Batch]):
         return self.config.steps
 
     def __getitem__(self, step: int) -> Batch:
-        stage, progress = self.config.stage_of(step)
-        count = stage.images + stage.extra_images
-        first = (step * self.processes + self.process) * count
+        stage, _ = self.config.stage_of(step)
         rng = np.random.default_rng((self.seed, 7919, step, self.process))
-        scenes = [
-            render_scene(
-                self.seed * 1_000_003 + first + i,
-                size=stage.render_size,
-                split=self.split,
-                theme=(self.seed * 1_000_003 + first) // 2 + (i if stage.paired else i + 1) // 2,
-                difficulty=stage.draw_difficulty(progress, rng),
-            )
-            for i in range(count)
-        ]
+        scenes = self.scenes(step, rng)
         asked = [i for i in range(stage.images) for _ in range(stage.questions)]
         questions = [self.maker.ask(scenes[: stage.images], i, rng) for i in asked]
         batch = collate(scenes, questions, self.tokenizer, stage.resolution, stage.mask_size)
@@ -143,6 +132,22 @@ class SceneBatches(Dataset[Batch]):
             examples = stage.questions > 0
             batch.regions = collect_region_phrases(scenes, masks, self.tokenizer, stage.naming, rng, examples)
         return batch
+
+    def scenes(self, step: int, rng: np.random.Generator) -> list[Scene]:
+        """The pictures of a step; how hard each one is, is drawn from `rng`."""
+        stage, progress = self.config.stage_of(step)
+        count = stage.images + stage.extra_images
+        first = self.seed * 1_000_003 + (step * self.processes + self.process) * count
+        return [
+            render_scene(
+                first + i,
+                size=stage.render_size,
+                split=self.split,
+                theme=first // 2 + (i if stage.paired else i + 1) // 2,
+                difficulty=stage.draw_difficulty(progress, rng),
+            )
+            for i in range(count)
+        ]
 
 
 def collate(
