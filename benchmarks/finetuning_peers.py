@@ -337,6 +337,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--warmup", type=int, default=50, help="steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
+    words = sys.argv[1:] if words is None else words
     arguments = parser.parse_args(words)
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)
@@ -355,7 +356,7 @@ def main(words: list[str] | None = None) -> None:
         "backbone": arguments.backbone,
         "data": held_out.name,
         "split": held_out.split,
-        "command": f"python {' '.join(['benchmarks/finetuning_peers.py', *sys.argv[1:]])}",
+        "command": f"python {' '.join(['benchmarks/finetuning_peers.py', *words])}",
         "parameters": sum(p.numel() for p in model.parameters()),
         "side": sizes.side,
         "anchors": sizes.anchors,

@@ -55,8 +55,6 @@ def test_report_shows_figures_and_the_worst_mistakes(tmp_path: Path) -> None:
     for name in shown:
         with Image.open(path.parent / name) as drawn:
             assert drawn.format == "PNG" and len(drawn.convert("RGB").getcolors(2**24) or []) > 10
-    assert "| masks |" in text and "| boxes |" in text
-    assert "1 missed, 1 false, 1 right" in text
 
 
 def test_pictures_of_an_earlier_evaluation_go(tmp_path: Path) -> None:

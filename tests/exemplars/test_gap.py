@@ -84,13 +84,12 @@ def test_boxes_without_masks_leave_out_the_background_alone(tiny_segmenter, pict
 
 def test_the_report_puts_two_models_side_by_side(measured, tmp_path) -> None:
     other = Gap(measured.figures, {**measured.setup, "model": "aligned"})
-    report = write_gap(measured, tmp_path / "gap", other)
+    assert write_gap(measured, tmp_path / "gap", other).is_file()
     written = json.loads((tmp_path / "gap" / "gap.json").read_text())
     assert written["model"]["setup"]["model"] == "tiny" and written["against"]["setup"]["model"] == "aligned"
-    assert "| measured | tiny | aligned |" in report.read_text()
+    assert gap_table(measured, other)[0] == ["measured", "tiny", "aligned"]
     assert (tmp_path / "gap" / "gap.png").stat().st_size > 5000
-    alone = write_gap(measured, tmp_path / "alone")
-    assert "| measured | tiny |" in alone.read_text()
+    write_gap(measured, tmp_path / "alone")
     assert json.loads((tmp_path / "alone" / "gap.json").read_text())["against"] is None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import yaml
@@ -68,13 +69,15 @@ def test_a_study_trains_measures_and_compares_every_cell_and_resumes(recipe, tmp
     assert len(whole["cells"]) == 4 and "settings" in whole["reference"]
     costs = {row["cost"]: row["measured"] for row in whole["expectations"]}
     assert costs["alignment losses: memory of gradients"] > 0
-    text = report.read_text()
-    assert "4 of 4 runs" in text and "| adaptive-no-context | both |" in text and "| *as loaded* |" in text
-    assert (tmp_path / "study" / "study.png").is_file()
+    assert report.is_file() and (tmp_path / "study" / "study.png").is_file()
 
     other = load_study_recipe(tmp_path / "study.yaml", ["scenes=4"])
     with pytest.raises(TrainingError, match="the study of another recipe"):
         run_study(other, tmp_path / "study", resume=True)
+
+
+def cells_of(folder: Path) -> dict[str, object]:
+    return json.loads((folder / "study.json").read_text())["cells"]
 
 
 def test_several_processes_share_out_the_cells(recipe, tmp_path, monkeypatch) -> None:
@@ -90,11 +93,11 @@ def test_several_processes_share_out_the_cells(recipe, tmp_path, monkeypatch) ->
     monkeypatch.setattr(study, "_measure_model", lambda *_: {})
     monkeypatch.setattr(study._Shared, "start", lambda self: None)
     with claim(folder / study.LOCKS / "roi-none-0"):
-        report = run_study(recipe, folder)
+        run_study(recipe, folder)
     assert trained == ["roi-both-0", "adaptive-no-context-none-0", "adaptive-no-context-both-0"]
-    assert "3 of 4 runs" in report.read_text()
+    assert set(cells_of(folder)) == set(trained)
     run_study(recipe, folder, resume=True)
-    assert trained[3:] == ["roi-none-0"] and "4 of 4 runs" in report.read_text()
+    assert trained[3:] == ["roi-none-0"] and set(cells_of(folder)) == set(trained)
 
 
 def test_the_packaged_study_is_every_encoder_with_every_choice_of_losses() -> None:

@@ -107,7 +107,6 @@ def test_a_run_rehearses_scenes_says_so_and_leaves_none_behind(
     tuned = finetune(tiles, str(of_scenes), tmp_path / "run", overrides=said)
     config = cs.load(tuned.model).config
     assert config.provenance["rehearsed"] == "procedural scenes" and config.knows_scenes
-    assert "Rehearsed: procedural scenes, in 50% of the steps" in tuned.report.read_text()
     assert not (tmp_path / "run" / "rehearsal").exists()
 
 

@@ -89,8 +89,7 @@ def test_the_report_holds_every_number(make_segmenter: Make, data: ConceptDatase
     assert values["drift"]["fusion memory"]["tokens"] == diagnosis.drift["fusion memory"].tokens
     assert sum(values["histograms"]["model"]["present"]) == diagnosis.student.present_pairs
     assert set(values["rule"]) == set(vars(diagnosis.rule))
-    assert f"Verdict: {diagnosis.verdict.repair}" in report
-    assert f"{diagnosis.student.present_mean:.3f}" in report and "fusion memory" in report
+    assert values["verdict"]["repair"] == diagnosis.verdict.repair
     for figure in ("presence.png", "drift.png"):
         assert (tmp_path / "out" / figure).stat().st_size > 1000 and figure in report
 

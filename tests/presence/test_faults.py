@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -195,9 +196,10 @@ def test_one_random_layer_of_a_trained_model_is_found() -> None:
     assert fault.kind == "weights" and "fusion_encoder.layers.1.feed_forward.linear1.weight" in fault.finding
 
 
-def test_faults_stand_in_the_report_with_their_remedy(data: ConceptDataset, tmp_path: Path) -> None:
+def test_faults_are_written_with_their_remedy(data: ConceptDataset, tmp_path: Path) -> None:
     diagnosis = diagnose(model(context_length=77, positions=77), data)
-    report = write_diagnosis(diagnosis, tmp_path / "out").read_text()
-    assert "**Verdict: fault.**" in report
-    assert "Load it with text_context=16 or text_context=32." in report
-    assert '"kind": "context length"' in (tmp_path / "out" / "diagnosis.json").read_text()
+    write_diagnosis(diagnosis, tmp_path / "out")
+    values = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
+    assert values["verdict"]["repair"] == "fault"
+    (fault,) = values["faults"]
+    assert fault["kind"] == "context length" and "text_context=16 or text_context=32" in fault["remedy"]
