@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from conceptseg.errors import CheckpointError
 from conceptseg.models.boxes import cxcywh_to_xyxy
 from conceptseg.postprocess import windows_around
 
@@ -43,27 +42,6 @@ def test_windows_grow_their_boxes_by_the_margin_and_end_at_the_image():
     assert first == (8, 3, 22, 17)  # 2 pixels on every side
     assert second == (0, 0, 9, 20)  # 2 to the right; it goes over the edges everywhere else
     assert all(left >= right or top >= bottom for left, top, right, bottom in nothing)  # no side, and outside
-
-
-@pytest.mark.parametrize(
-    ("weight", "asked", "words"),
-    [
-        ("decoder.presence_token", {}, "presence logits|class logits"),
-        ("scoring.prompt_projection.weight", {}, "class logits"),
-        ("decoder.box_head.layers.2.bias", {}, "boxes|class logits"),
-        ("mask_head.instance_projection.weight", {}, "mask logits"),
-        ("exemplar_encoder.box_features.weight", {"boxes": [0, 0, 30, 30]}, "class logits"),
-        ("vision_encoder.stem.0.weight", {}, "class logits"),
-    ],
-)
-def test_weights_that_are_no_numbers_give_an_error_and_no_answer(
-    make_segmenter, picture, weight, asked, words
-):
-    segmenter = make_segmenter()
-    with torch.no_grad():
-        segmenter.detector.get_parameter(weight).view(-1)[0] = float("nan")
-    with pytest.raises(CheckpointError, match=f"the ({words}) of this model are not finite numbers"):
-        segmenter.segment(picture, text="coin", threshold=0, **asked)
 
 
 def test_the_models_config_says_how_far_masks_go(tiny_segmenter, make_segmenter, picture):

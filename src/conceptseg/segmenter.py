@@ -273,6 +273,7 @@ class Segmenter:
 
         Raises:
             ImageError: the image cannot be used, or was encoded by another model or at another resolution.
+            CheckpointError: what the model says of it is no finite number.
         """
         if isinstance(image, EncodedImage):
             if (image.model, image.resolution) != (self.fingerprint, self.resolution):
@@ -317,7 +318,9 @@ class Segmenter:
         mean, std = self.config.preprocessing.mean, self.config.preprocessing.std
         squares = torch.stack([model_input(image.pixels, self.resolution, mean, std) for image in images])
         with self.inference():
-            return self.network.encode_images(squares.to(self.device))
+            features = self.network.encode_images(squares.to(self.device))
+        check_finite("image features", features.levels[-1])
+        return features
 
     def text_tokens(self, phrases: Sequence[str]) -> PromptTokens:
         """K phrases -> (T, K, D); the text encoder sees a bounded number at a time."""

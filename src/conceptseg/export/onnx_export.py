@@ -13,7 +13,7 @@ from conceptseg.checkpoints.onnx_folder import FILES, GRAPHS, OnnxInfo, write_on
 from conceptseg.choices import Quantize, check_choice
 from conceptseg.device import choose_resolution
 from conceptseg.errors import OptionError
-from conceptseg.export.check import check_graph, real_arguments
+from conceptseg.export.check import check_graph, check_weights, real_arguments
 from conceptseg.export.graphs import DetectorGraph, ExemplarGraph, Graph, TextGraph, VisionGraph
 from conceptseg.export.quantize import check_quantised, quantise_graph
 from conceptseg.export.to_onnx import OPSET, check_exporter, write_graph
@@ -49,7 +49,8 @@ def export_onnx(
         progress: called with how many graphs are done, and of how many.
 
     Raises:
-        ExportError: a graph drifts from torch, or cannot be written as plain ONNX. Nothing is left behind.
+        ExportError: a weight is no finite number, or a graph drifts from torch or cannot be written as plain
+            ONNX. Nothing is left behind.
         MissingDependencyError: onnx, onnxscript or (to check) onnxruntime is not installed.
         OptionError: an impossible resolution or choice, or the model was loaded in bfloat16.
     """
@@ -61,6 +62,7 @@ def export_onnx(
     stride = config.architecture.vision.stride
     resolution = choose_resolution(resolution, segmenter.resolution, stride)
     check_exporter()
+    check_weights(detector)
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
