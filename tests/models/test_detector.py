@@ -207,29 +207,27 @@ def test_boxes_may_lie_on_another_image_than_the_one_that_is_searched(detector: 
 
 
 def test_pixels_are_decoded_for_the_pairs_that_have_something_to_show(
-    detector: Detector, image: ImageFeatures, monkeypatch: pytest.MonkeyPatch
+    detector: Detector, image: ImageFeatures
 ) -> None:
     index = torch.zeros(3, dtype=torch.long)
     prompt = join_prompts(detector.encode_text(token_ids()), detector.encode_exemplars(image, None, index))
-    decoded: list[int] = []
-    decode = detector.mask_head.pixels
+    decoded: list[int] = []  # pairs, each time that pixels are decoded
 
-    def counted(levels: list[Tensor], memory: Tensor, prompt: PromptTokens) -> Tensor:
-        decoded.append(memory.shape[1])
-        return decode(levels, memory, prompt)
+    def note(norm: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        decoded.append(len(inputs[0]))
 
-    monkeypatch.setattr(detector.mask_head, "pixels", counted)
-    for output in (detector.detect(image, index, prompt), detector.trace(image, index, prompt)):
-        decoded.clear()
-        output.masks(0, torch.tensor([], dtype=torch.long))
-        assert decoded == []
-        for pair in (2, 0):
-            output.masks(pair, torch.tensor([3]))
-        assert decoded == [1, 1]
-    trace = detector.trace(image, index, prompt)
-    assert trace.mask_logits.shape == (3, QUERIES, MASK, MASK)
-    trace.masks(2, torch.tensor([4, 1]))
-    assert decoded == [1, 1, 3]  # once for all, and none of it again
+    with detector.mask_head.prompt_norm.register_forward_pre_hook(note):
+        for output in (detector.detect(image, index, prompt), detector.trace(image, index, prompt)):
+            decoded.clear()
+            output.masks(0, torch.tensor([], dtype=torch.long))
+            assert decoded == []
+            for pair in (2, 0):
+                output.masks(pair, torch.tensor([3]))
+            assert decoded == [1, 1]
+        trace = detector.trace(image, index, prompt)
+        assert trace.mask_logits.shape == (3, QUERIES, MASK, MASK)
+        trace.masks(2, torch.tensor([4, 1]))
+        assert decoded == [1, 1, 3]  # once for all, and none of it again
 
 
 def test_a_trace_holds_every_tensor_between_the_parts(detector: Detector) -> None:
