@@ -15,11 +15,13 @@ from conceptseg.checkpoints.folder import load_model_folder
 from conceptseg.data.mixture.batches import MixedBatches
 from conceptseg.data.mixture.config import CompositeSource, MixtureConfig, PhotographSource, SceneSource
 from conceptseg.data.mixture.datasets import mixture_vocabulary
+from conceptseg.data.mixture.questions import PhotographQuestions
 from conceptseg.data.names import Names
 from conceptseg.data.question_config import QuestionConfig
 from conceptseg.data.scene_batches import SceneStage
 from conceptseg.errors import ConfigError, DataError
 from tests.data.test_concept_batches import assert_same
+from tests.data.test_concept_questions import seen
 
 STAGE = SceneStage(steps=50, resolution=64, render_size=64, images=6, questions=2, naming=2, mask_size=32)
 Make = Callable[..., MixedBatches]
@@ -102,6 +104,21 @@ def test_an_absent_phrase_names_nothing_and_is_never_one_that_is_there(make: Mak
             assert not ("tile" in phrase and "red" in phrase and red.float().mean() > 0.05)
     assert "leaf" in asked or "leaves" in asked or "leafs" in asked
     assert asked & set(data.foreign)  # words that nothing shows are asked too
+
+
+def test_what_the_data_says_is_absent_may_be_asked_most() -> None:
+    far = [f"thing {number}" for number in range(50)]
+    view = seen({"leaf": [0]}, absent=(*far, "hat"))
+    view.told = ["hat"]
+
+    def share(told: float) -> float:
+        config = MixtureConfig(stages=(STAGE,), foreign_share=0.0, kin_share=0.0, told_share=told)
+        drawn = PhotographQuestions(config, Names(), ["leaf", "hat"], []).questioner.absent
+        rng = np.random.default_rng(0)
+        return sum(drawn.draw_for(view, rng) == "hat" for _ in range(300)) / 300
+
+    assert share(0.0) < 0.1
+    assert 0.4 < share(0.5) < 0.65
 
 
 def test_wider_words_are_asked_where_everything_is_labelled_and_not_elsewhere(

@@ -43,6 +43,11 @@ def test_surely_absent_is_what_is_false_of_everything_there(names: Names) -> Non
     assert names.surely_absent(asked, ["crab", "motorcycle"]) == ["dalmatian"]
 
 
+def test_kin_share_a_wider_name(names: Names) -> None:
+    assert names.kin(["crab", "motorcycle", "teapot"], ["dog", "teapot"]) == ["crab"]
+    assert names.kin(["crab"], ["motorcycle"]) == []
+
+
 def test_a_name_outside_the_table_means_itself(names: Names) -> None:
     assert names.true("teapot", "teapot") is True and names.true("teapot", "dog") is False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -26,11 +26,13 @@ class AnnotatedView:
         prepared: pixels and the objects of all phrases; boxes in 0..1 of the view.
         phrases: in sight and wholly annotated -> numbers of their objects.
         absent: phrases of the data that name nothing in the view.
+        told: of these, the ones that the data itself says are absent; others follow from what is there.
     """
 
     prepared: PreparedImage
     phrases: dict[str, list[int]]
     absent: list[str]
+    told: list[str] = field(default_factory=list)
 
 
 def view_image(

@@ -112,6 +112,11 @@ class Names:
         """Of these names, those that are false of everything that is there."""
         return [name for name in candidates if all(self.true(name, it) is False for it in present)]
 
+    def kin(self, candidates: Iterable[str], present: Iterable[str]) -> list[str]:
+        """Of these names, those that share a wider name with something that is there."""
+        families = {word for name in present for word in self.broader.get(name, ())}
+        return [name for name in candidates if families & self.broader.get(name, frozenset())]
+
     def plural(self, name: str) -> str:
         """The plural of a name."""
         if name in self.plurals:

@@ -37,7 +37,7 @@ def named_regions(
         all_names: of all data.
         foreign: words that name nothing in any data.
         tokenizer: of the model.
-        per_image: names that are not there, drawn for each image.
+        per_image: names that are not there, drawn for each image, and as many of the same families.
         rng: decides.
     """
     masks, boxes, index, called = [], [], [], []
@@ -55,7 +55,8 @@ def named_regions(
             wider = sorted(names.true_of(name))
             for word in (name, wider[int(rng.integers(len(wider)))]):
                 said.setdefault(names.spoken(word, 0, rng), word)
-    for source, count in ((all_names, per_image), (foreign, per_image // 2)):
+    kin = names.kin(all_names, {name for its in called for name in its})
+    for source, count in ((all_names, per_image), (kin, per_image), (foreign, per_image // 2)):
         for place in rng.permutation(len(source))[: count * max(1, len(images) // 2)]:
             said.setdefault(source[place], source[place])
     known = {word: {name: names.true(word, name) for its in called for name in its} for word in said.values()}

@@ -71,6 +71,9 @@ class MixtureConfig(SceneDataConfig):
     names: str | None = None  # table of names; None: the packaged one
     foreign_share: float = 0.2  # of the absent phrases of photographs: words that no source shows
     kin_share: float = 0.35  # likewise: names of the same family as something that is there
+    told_share: float = (
+        0.0  # likewise: names that the data itself says are absent, which may stand about elsewhere
+    )
     augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(windows=0.5, smallest_window=0.5))
 
     def __post_init__(self) -> None:
@@ -79,7 +82,7 @@ class MixtureConfig(SceneDataConfig):
             raise ConfigError("the shares of data.sources must not all be zero")
         if any(source.share < 0 for source in self.sources):
             raise ConfigError("the share of a source must be 0 or more")
-        for name in ("foreign_share", "kin_share"):
+        for name in ("foreign_share", "kin_share", "told_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; give a share from 0 to 1")
 

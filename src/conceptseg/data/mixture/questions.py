@@ -55,10 +55,11 @@ class PhotographQuestions:
                 if word not in view.phrases:
                     view.phrases[word] = sorted(objects)
         view.absent = sorted({*told, *sure} - set(view.phrases))
+        view.told = sorted(set(told) - set(view.phrases))
 
 
 class _Drawn(AbsentWords):
-    """Draws absent names: of the same family, of other things, or of what no source shows."""
+    """Draws absent names: of what no source shows, the same family, the data's own, or any of all these."""
 
     def __init__(
         self, config: MixtureConfig, names: Names, all_names: Sequence[str], foreign: Sequence[str]
@@ -72,7 +73,7 @@ class _Drawn(AbsentWords):
         if kind < self._config.foreign_share or not words:
             words = self._foreign or self._things
         elif kind < self._config.foreign_share + self._config.kin_share:
-            families = {word for name in view.phrases for word in self._names.broader.get(name, ())}
-            kin = [name for name in view.absent if families & self._names.broader.get(name, frozenset())]
-            words = kin or words
+            words = self._names.kin(view.absent, view.phrases) or words
+        elif kind < self._config.foreign_share + self._config.kin_share + self._config.told_share:
+            words = view.told or words
         return words[int(index * len(words))]
