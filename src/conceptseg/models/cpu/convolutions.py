@@ -8,6 +8,7 @@ thread. EfficientNet-Lite0 takes less than half the time so (docs/speed.md).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from conceptseg.models.cpu.parts import asked_on_cpu
+from conceptseg.models.layers.positions import sine_of_map
 from conceptseg.models.vision.efficientnet_lite import (
     DepthwiseSeparable,
     EfficientNetLite0,
     InvertedResidual,
 )
+from conceptseg.models.vision.timm_trunk import TimmTrunk
 from conceptseg.unstable import state_of
 
 
@@ -89,6 +92,24 @@ def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 def can_fold(module: nn.Module, x: Tensor) -> bool:
     """Whether batch norm keeps its statistics, and no gradient is needed."""
     return not module.training and asked_on_cpu(x)
+
+
+@lru_cache(maxsize=16)
+def _innermost_table(height: int, width: int, channels: int, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():
+        table = sine_of_map(height, width, channels, torch.device("cpu"))
+        return innermost(table[None].to(dtype))
+
+
+class FastPyramid(TimmTrunk):
+    """Positions in the layout of the maps that they are added to."""
+
+    def with_position(self, level: Tensor) -> Tensor:
+        if not asked_on_cpu(level) or not lies_innermost(level):
+            return super().with_position(level)
+        _, channels, height, width = level.shape
+        where = self.position(_innermost_table(height, width, channels, level.dtype))
+        return where.add_(level) if len(level) == 1 else level + where
 
 
 class FoldedTrunk(EfficientNetLite0):

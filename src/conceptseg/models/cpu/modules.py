@@ -14,6 +14,7 @@ from conceptseg.models.cpu.attend import attend
 from conceptseg.models.cpu.choice import AttentionKernel
 from conceptseg.models.cpu.convolutions import (
     FastConvolution,
+    FastPyramid,
     FoldedDepthwiseSeparable,
     FoldedInvertedResidual,
     FoldedTrunk,
@@ -22,7 +23,7 @@ from conceptseg.models.cpu.parts import asked_on_cpu, by_parts, in_parts
 from conceptseg.models.decoder import Decoder, DecoderOutput
 from conceptseg.models.fusion_encoder import FusionEncoder, FusionOutput
 from conceptseg.models.layers.attention import Attention
-from conceptseg.models.layers.mlp import FeedForward
+from conceptseg.models.layers.mlp import MLP, FeedForward
 from conceptseg.models.layers.rope import rotate
 from conceptseg.models.mask_head import MaskHead
 from conceptseg.models.vision.efficientnet_lite import (
@@ -30,6 +31,7 @@ from conceptseg.models.vision.efficientnet_lite import (
     EfficientNetLite0,
     InvertedResidual,
 )
+from conceptseg.models.vision.timm_trunk import TimmTrunk
 from conceptseg.models.vision.vit import Block, RotaryAttention
 
 PART = 24  # side of the squares that a feed-forward takes one after the other, in tokens
@@ -73,6 +75,17 @@ class FeedForwardInPlace(FeedForward):
     def forward(self, x: Tensor) -> Tensor:
         x = self.linear1(x)
         return self.linear2(self.dropout(F.relu(x, inplace=in_parts(x))))
+
+
+class MLPInPlace(MLP):
+    """Likewise: of the decoder's box bias every phrase has 16,000 rows, and more at SAM 3's sizes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = layer(x)
+            x = F.relu(x, inplace=asked_on_cpu(x))
+        last: Tensor = self.layers[-1](x)
+        return last
 
 
 class FusionPairByPair(FusionEncoder):
@@ -138,10 +151,12 @@ FAST: dict[type[nn.Module], type[nn.Module]] = {
     RotaryAttention: FastRotaryAttention,
     Block: BlockInParts,
     FeedForward: FeedForwardInPlace,
+    MLP: MLPInPlace,
     FusionEncoder: FusionPairByPair,
     Decoder: DecoderPairByPair,
     MaskHead: FastMaskHead,
     nn.Conv2d: FastConvolution,
+    TimmTrunk: FastPyramid,
     EfficientNetLite0: FoldedTrunk,
     DepthwiseSeparable: FoldedDepthwiseSeparable,
     InvertedResidual: FoldedInvertedResidual,

@@ -34,8 +34,9 @@ class PyramidTrunk(nn.Module):
         top_down = [lateral(x) for lateral, x in zip(self.laterals, stages, strict=True)]
         for i in (2, 1, 0):
             top_down[i] = top_down[i] + F.interpolate(top_down[i + 1], scale_factor=2.0, mode="nearest")
-        return [self._with_position(level) for level in top_down[:3]]
+        return [self.with_position(level) for level in top_down[:3]]
 
-    def _with_position(self, level: Tensor) -> Tensor:
+    def with_position(self, level: Tensor) -> Tensor:
+        """A map (I, C, h, w) and where each of its pixels is."""
         table = sine_of_map(level.shape[2], level.shape[3], level.shape[1], level.device)
         return level + self.position(table[None].to(level.dtype))
