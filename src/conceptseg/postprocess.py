@@ -25,7 +25,7 @@ from conceptseg.segment_options import ReadingOptions
 
 
 def check_finite(what: str, values: Tensor) -> None:
-    """Refuse to read what is no number. Weights are read as they are used, so they are not looked at before.
+    """Refuse to read what is no number: finite weights can be too large for the number type they run in.
 
     Raises:
         CheckpointError: names what is wrong.

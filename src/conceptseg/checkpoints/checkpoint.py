@@ -102,13 +102,25 @@ class Checkpoint:
         return tokenizer
 
     def load(self) -> Detector:
-        """The network in eval mode, its weights as float32 on the CPU."""
-        assign(self.detector, self.state(torch.float32))
-        return self.detector.eval()
+        """The network in eval mode, its weights as float32 on the CPU.
+
+        Raises:
+            CheckpointError: a weight is no finite number.
+        """
+        return self._loaded()
 
     def load_rounded(self) -> Detector:
-        """The network on the CPU for bfloat16 inference alone: see `models/cpu/rounding.py`."""
-        assign(self.detector, self.state(torch.float32, roundable(self.detector)))
+        """The network on the CPU for bfloat16 inference alone: see `models/cpu/rounding.py`.
+
+        Raises:
+            CheckpointError: a weight is no finite number.
+        """
+        return self._loaded(roundable(self.detector))
+
+    def _loaded(self, rounded: Collection[str] = frozenset()) -> Detector:
+        state = self.state(torch.float32, rounded)
+        check_numbers(state, self.source)
+        assign(self.detector, state)
         return self.detector.eval()
 
 
@@ -140,6 +152,27 @@ def assign(detector: Detector, state: Mapping[str, Tensor]) -> None:
     detector.load_state_dict(state, assign=True)
     for parameter in detector.parameters():
         parameter.requires_grad_(parameter.dtype != ROUNDED)  # steps would be lost in rounding
+
+
+def check_numbers(state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that are no numbers. As class logits have a limit, some would give answers all the same.
+
+    Args:
+        state: name -> tensor.
+        source: of the weights, for the message.
+
+    Raises:
+        CheckpointError: names the first few.
+    """
+    numbers = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+    sums = [tensor.sum(dtype=torch.float32) for tensor in numbers.values()]
+    if bool(torch.stack(sums).isfinite().all()):  # a sum is finite only if all of its parts are
+        return
+    bad = [name for name, tensor in numbers.items() if not bool(tensor.isfinite().all())]
+    if bad:
+        raise CheckpointError(
+            f"the weights of {source} are damaged: {first_few(bad)} hold values that are not finite numbers"
+        )
 
 
 def shapes_of(plan: Plan, weights: Weights, layout: str) -> dict[str, torch.Size]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from conceptseg.checkpoints.key_table import first_few
 from conceptseg.errors import ExportError
 from conceptseg.export.graphs import BOXES, IMAGES, PROMPTS, TOKENS, Graph
 from conceptseg.images import load_image, model_input
@@ -74,20 +73,6 @@ def check_graph(graph: Graph, path: Path, real: list[Tensor], allowed: float = A
                     f"{difference.absolute:.2g}, allowed are {bound:.2g}; nothing was exported"
                 )
     return largest
-
-
-def check_weights(detector: Detector) -> None:
-    """Refuse to export what is no number; without a comparison nobody would notice.
-
-    Raises:
-        ExportError: names the first few weights.
-    """
-    bad = [name for name, value in detector.state_dict().items() if not bool(value.isfinite().all())]
-    if bad:
-        raise ExportError(
-            f"{len(bad)} weights of the model are not finite numbers ({first_few(bad)}): they are damaged; "
-            "nothing was exported"
-        )
 
 
 def differences(graph: Graph, path: Path, arguments: list[Tensor]) -> dict[str, Difference]:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from conceptseg.checkpoints.checkpoint import check_numbers
 from conceptseg.checkpoints.onnx_folder import FILES, GRAPHS, OnnxInfo, write_onnx_config
 from conceptseg.choices import Quantize, check_choice
 from conceptseg.device import choose_resolution
 from conceptseg.errors import OptionError
-from conceptseg.export.check import check_graph, check_weights, real_arguments
+from conceptseg.export.check import check_graph, real_arguments
 from conceptseg.export.graphs import DetectorGraph, ExemplarGraph, Graph, TextGraph, VisionGraph
 from conceptseg.export.quantize import check_quantised, quantise_graph
 from conceptseg.export.to_onnx import OPSET, check_exporter, write_graph
@@ -49,8 +50,8 @@ def export_onnx(
         progress: called with how many graphs are done, and of how many.
 
     Raises:
-        ExportError: a weight is no finite number, or a graph drifts from torch or cannot be written as plain
-            ONNX. Nothing is left behind.
+        CheckpointError: a weight is no finite number.
+        ExportError: a graph drifts from torch, or cannot be written as plain ONNX. Nothing is left behind.
         MissingDependencyError: onnx, onnxscript or (to check) onnxruntime is not installed.
         OptionError: an impossible resolution or choice, or the model was loaded in bfloat16.
     """
@@ -62,7 +63,7 @@ def export_onnx(
     stride = config.architecture.vision.stride
     resolution = choose_resolution(resolution, segmenter.resolution, stride)
     check_exporter()
-    check_weights(detector)
+    check_numbers(detector.state_dict(), "this model")
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
