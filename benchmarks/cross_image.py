@@ -102,7 +102,7 @@ def scene_cases(targets: int, split: str) -> tuple[list[ShownImage], list[Case]]
                 if (
                     (concept in here) == present
                     and enough
-                    and (present or _surely_absent(concept, scenes[0]))
+                    and (present or surely_absent(concept, scenes[0]))
                 ):
                     chosen.append(Case(first, concept, examples))
                     break
@@ -112,7 +112,7 @@ def scene_cases(targets: int, split: str) -> tuple[list[ShownImage], list[Case]]
     return images, cases
 
 
-def _surely_absent(family: str, scene: Scene) -> bool:
+def surely_absent(family: str, scene: Scene) -> bool:
     """Not there, not even too small to be shown, and not under another name."""
     return family not in scene.families and not could_be_confused(family, scene)
 
@@ -169,7 +169,7 @@ class Asker:
         place = dict(zip(numbers, corners, strict=True))
         cell = self.images[case.searched].pixels.shape[:2]
         boxes = [
-            _moved(it.box_xyxy, self.images[image].pixels.shape[:2], cell, place[image])
+            moved(it.box_xyxy, self.images[image].pixels.shape[:2], cell, place[image])
             for image, it in examples
         ]
         segmenter = self._of_size(sides) if large else self.segmenter
@@ -235,7 +235,7 @@ def cut_out(result: Result, corner: tuple[int, int], size_hw: tuple[int, int]) -
     )
 
 
-def _moved(
+def moved(
     box: tuple[float, float, float, float],
     size_hw: tuple[int, ...],
     cell_hw: tuple[int, ...],

@@ -37,8 +37,8 @@ def test_pictures_keep_their_places_on_the_canvas(benchmark):
 def test_a_picture_of_another_size_takes_its_boxes_along(benchmark):
     canvas, corners, _ = benchmark.paste([np.zeros((20, 30, 3), np.uint8), np.ones((40, 15, 3), np.uint8)])
     assert canvas.shape[:2] == (40, 60)
-    assert benchmark._moved((0, 0, 15, 40), (40, 15), (20, 30), corners[1]) == [30, 0, 60, 20]
-    assert benchmark._moved((3, 10, 6, 20), (40, 15), (20, 30), (0, 20)) == [6, 25, 12, 30]
+    assert benchmark.moved((0, 0, 15, 40), (40, 15), (20, 30), corners[1]) == [30, 0, 60, 20]
+    assert benchmark.moved((3, 10, 6, 20), (40, 15), (20, 30), (0, 20)) == [6, 25, 12, 30]
 
 
 def test_only_what_lies_in_the_searched_cell_is_counted(benchmark):
@@ -69,7 +69,7 @@ def test_each_case_has_five_examples_on_other_images(benchmark):
 
 def test_what_another_name_may_hide_is_not_surely_absent(benchmark):
     scene = SimpleNamespace(families={"red star": [0]})
-    absent = [name for name in ("star", "red star", "blue star") if benchmark._surely_absent(name, scene)]
+    absent = [name for name in ("star", "red star", "blue star") if benchmark.surely_absent(name, scene)]
     assert absent == ["blue star"]
 
 

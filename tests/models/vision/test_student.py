@@ -121,7 +121,7 @@ def test_attention_biases_are_looked_up_by_distance_in_the_order_in_which_it_is_
     expected = [
         [numbers.setdefault((abs(a[0] - b[0]), abs(a[1] - b[1])), len(numbers)) for b in cells] for a in cells
     ]
-    assert attention._distances().tolist() == expected
+    assert attention.distances().tolist() == expected
 
 
 @pytest.mark.parametrize("name", ["repvit_m0_9", "tinyvit_5m", "efficientvit_b0"])

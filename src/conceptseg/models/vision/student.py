@@ -125,11 +125,11 @@ class WindowAttention(nn.Module):
         # Queries, keys and values of one head lie together.
         qkv = self.qkv(self.norm(x)).unflatten(-1, (self.heads, 3, -1))
         q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)  # (windows, heads, window^2, C / heads)
-        bias = self.attention_biases[:, self._distances()]  # (heads, window^2, window^2)
+        bias = self.attention_biases[:, self.distances()]  # (heads, window^2, window^2)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         return self.proj(x.transpose(1, 2).flatten(2))
 
-    def _distances(self) -> Tensor:
+    def distances(self) -> Tensor:
         """For every two tokens their column in the bias table: rows apart x window + columns apart."""
         steps = torch.arange(self.window, device=self.attention_biases.device)
         apart = (steps[:, None] - steps).abs()
