@@ -99,11 +99,7 @@ def scene_cases(targets: int, split: str) -> tuple[list[ShownImage], list[Case]]
             for concept in sorted({it.concept for image in shown[1:] for it in image.objects}):
                 examples = _examples(shown, concept, first, rng)[: max(SHOTS)]
                 enough = len(examples) == max(SHOTS) and len({image for image, _ in examples}) >= LEAST_IMAGES
-                if (
-                    (concept in here) == present
-                    and enough
-                    and (present or surely_absent(concept, scenes[0]))
-                ):
+                if (concept in here) == present and enough and (present or surely_absent(concept, scenes[0])):
                     chosen.append(Case(first, concept, examples))
                     break
         if len(chosen) == 2:  # a theme gives both or none

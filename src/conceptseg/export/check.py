@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,10 +62,10 @@ def check_graph(graph: Graph, path: Path, real: list[Tensor], allowed: float = A
     Raises:
         ExportError: an output drifts further than allowed, or is not a number where torch's is.
     """
-    largest = dict.fromkeys(graph.outputs, 0.0)
+    session, largest = open_session(path), dict.fromkeys(graph.outputs, 0.0)
     cases = [graph.examples(seed, **sizes) for seed, sizes in enumerate(RANDOM_SIZES)]
     for arguments in [*cases, real]:
-        for name, difference in differences(graph, path, arguments).items():
+        for name, difference in differences(graph, session, arguments).items():
             largest[name] = max(largest[name], difference.absolute)
             bound = difference.bound(allowed)
             if not difference.absolute <= bound:  # NaN fails the comparison too
@@ -75,9 +76,8 @@ def check_graph(graph: Graph, path: Path, real: list[Tensor], allowed: float = A
     return largest
 
 
-def differences(graph: Graph, path: Path, arguments: list[Tensor]) -> dict[str, Difference]:
-    """Run both on the same arguments: output -> how far apart."""
-    session = open_session(path)
+def differences(graph: Graph, session: Any, arguments: list[Tensor]) -> dict[str, Difference]:
+    """Run a graph and a session of its file on the same arguments: output -> how far apart."""
     feeds = {value.name: x.numpy() for value, x in zip(graph.inputs, arguments, strict=True)}
     theirs = [torch.from_numpy(array) for array in session.run(graph.outputs, feeds)]
     with torch.inference_mode():

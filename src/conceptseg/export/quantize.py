@@ -20,6 +20,7 @@ from torch import Tensor
 from conceptseg.errors import ExportError
 from conceptseg.export.check import differences
 from conceptseg.export.graphs import Graph
+from conceptseg.runtime.onnx_detector import open_session
 
 Array: TypeAlias = "npt.NDArray[Any]"
 
@@ -74,7 +75,8 @@ def check_quantised(
     Raises:
         ExportError: more than allowed.
     """
-    found = {name: difference.relative for name, difference in differences(graph, path, real).items()}
+    apart = differences(graph, open_session(path), real)
+    found = {name: difference.relative for name, difference in apart.items()}
     worst = max(found, key=lambda name: found[name])
     if not found[worst] <= allowed:  # NaN fails the comparison too
         raise ExportError(
