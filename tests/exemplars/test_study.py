@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from conceptseg.errors import ConfigError, ModelNotFoundError, TrainingError
-from conceptseg.exemplars import study
 from conceptseg.exemplars.few_shot import CHANGES
 from conceptseg.exemplars.shared_work import claim
 from conceptseg.exemplars.smoothness import roughness, steps_to
-from conceptseg.exemplars.study import run_study
-from conceptseg.exemplars.study_recipe import load_study_recipe
+from conceptseg.exemplars.study import LOCKS, Study, run_study
+from conceptseg.exemplars.study_recipe import Cell, load_study_recipe
 from tests.exemplars.conftest import TINY_ALIGN
 
 SIZES = {"layers": 1, "heads": 2, "mlp_width": 32, "dropout": 0.0}
@@ -80,23 +80,24 @@ def cells_of(folder: Path) -> dict[str, object]:
     return json.loads((folder / "study.json").read_text())["cells"]
 
 
-def test_several_processes_share_out_the_cells(recipe, tmp_path, monkeypatch) -> None:
+def test_several_processes_share_out_the_cells(recipe, tmp_path) -> None:
     folder, trained = tmp_path / "study", []
 
-    def measure(recipe, cell, run, shared) -> None:
-        trained.append(cell.name)
-        if cell.name == "roi-both-0":  # another process comes while this one is at a cell
-            run_study(recipe, folder, resume=True)
-        study._write(run / study.MEASURED, {"box_f1": []})
+    class Untrained(Study):
+        def measure_reference(self) -> dict[str, Any]:
+            return {}
 
-    monkeypatch.setattr(study, "_run_cell", measure)
-    monkeypatch.setattr(study, "_measure_model", lambda *_: {})
-    monkeypatch.setattr(study._Shared, "start", lambda self: None)
-    with claim(folder / study.LOCKS / "roi-none-0"):
-        run_study(recipe, folder)
+        def measure_cell(self, cell: Cell, run: Path) -> dict[str, Any]:
+            trained.append(cell.name)
+            if cell.name == "roi-both-0":  # another process comes while this one is at a cell
+                Untrained(recipe, folder).run(resume=True)
+            return {"box_f1": []}
+
+    with claim(folder / LOCKS / "roi-none-0"):
+        Untrained(recipe, folder).run()
     assert trained == ["roi-both-0", "adaptive-no-context-none-0", "adaptive-no-context-both-0"]
     assert set(cells_of(folder)) == set(trained)
-    run_study(recipe, folder, resume=True)
+    Untrained(recipe, folder).run(resume=True)
     assert trained[3:] == ["roi-none-0"] and set(cells_of(folder)) == set(trained)
 
 

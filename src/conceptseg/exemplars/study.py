@@ -70,135 +70,136 @@ def run_study(
         TrainingError: the folder holds a study and `resume` is not given, or another one.
         KeyboardInterrupt: Ctrl-C; go on with `resume`.
     """
-    if not recipe.align.keep_features:
-        raise ConfigError("a study shares the features of its pool; align.keep_features must be true")
-    *_, config = start_model(recipe.align)  # before anything is written: it loads, and the sizes fit
-    pool = recipe.align.pool.of_model(config)
-    recipe = dataclasses.replace(recipe, align=dataclasses.replace(recipe.align, pool=pool))
-    _refuse_others(folder)
-    with claim(folder / LOCKS / RECIPE, wait=True):
-        _begin(recipe, folder, resume)
-    shared = _Shared(recipe)
-    with claim(folder / LOCKS / REFERENCE) as ours:
-        if ours and not (folder / REFERENCE).is_file():
-            _write(folder / REFERENCE, _measure_model(shared.start(), recipe, shared))
-    report = _report(recipe, folder, progress)
-    for cell in recipe.cells():
-        run = folder / "runs" / cell.name
-        with claim(folder / LOCKS / cell.name) as ours:
-            if not ours or (run / MEASURED).is_file():
-                continue
-            _run_cell(recipe, cell, run, shared)
-        report = _report(recipe, folder, progress)
-    return report
+    return Study(recipe, folder, progress).run(resume)
 
 
-def _report(recipe: StudyRecipe, folder: Path, progress: Callable[[int, int], None] | None) -> Path:
-    """Write the report of what is measured so far, by any process."""
-    with claim(folder / LOCKS / STUDY, wait=True):  # or one that has seen fewer cells could be written last
-        report = write_study_report(recipe, folder)
-    if progress is not None:
-        progress(len(measured_cells(recipe, folder)), len(list(recipe.cells())))
-    return report
+class Study:
+    """One study in its folder; what all of its cells read is made once, when it is needed."""
 
-
-class _Shared:
-    """What all cells read: the pool with its features, and the scenes that are searched; made when needed."""
-
-    def __init__(self, recipe: StudyRecipe) -> None:
-        self._recipe = recipe
+    def __init__(
+        self, recipe: StudyRecipe, folder: Path, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        if not recipe.align.keep_features:
+            raise ConfigError("a study shares the features of its pool; align.keep_features must be true")
+        *_, config = start_model(recipe.align)  # before anything is written: it loads, and the sizes fit
+        pool = recipe.align.pool.of_model(config)
+        self.recipe = dataclasses.replace(recipe, align=dataclasses.replace(recipe.align, pool=pool))
+        self.folder = folder
+        self._progress = progress
         self._pool: KeptPool | None = None
         self._scenes: dict[str, list[Scene]] = {}
 
+    def run(self, resume: bool = False) -> Path:
+        """See `run_study`."""
+        folder = self.folder
+        _refuse_others(folder)
+        with claim(folder / LOCKS / RECIPE, wait=True):
+            _begin(self.recipe, folder, resume)
+        with claim(folder / LOCKS / REFERENCE) as ours:
+            if ours and not (folder / REFERENCE).is_file():
+                _write(folder / REFERENCE, self.measure_reference())
+        report = self._report()
+        for cell in self.recipe.cells():
+            run = folder / "runs" / cell.name
+            with claim(folder / LOCKS / cell.name) as ours:
+                if not ours or (run / MEASURED).is_file():
+                    continue
+                _write(run / MEASURED, self.measure_cell(cell, run))
+            report = self._report()
+        return report
+
+    def _report(self) -> Path:
+        """Write the report of what is measured so far, by any process."""
+        # One that has seen fewer cells could be written last, if they did not wait for each other.
+        with claim(self.folder / LOCKS / STUDY, wait=True):
+            report = write_study_report(self.recipe, self.folder)
+        if self._progress is not None:
+            measured = measured_cells(self.recipe, self.folder)
+            self._progress(len(measured), len(list(self.recipe.cells())))
+        return report
+
     def pool(self) -> KeptPool:
         if self._pool is None:
-            detector, _, config = start_model(self._recipe.align)
-            self._pool = keep_pool(self._recipe.align, detector, config)
+            detector, _, config = start_model(self.recipe.align)
+            self._pool = keep_pool(self.recipe.align, detector, config)
         return self._pool
 
     def scenes(self, split: str) -> list[Scene]:
         if split not in self._scenes:
             pool = dataclasses.replace(
-                self._recipe.align.pool,
+                self.recipe.align.pool,
                 dataset=None,
-                scenes=max(self._recipe.scenes, 2 * self._recipe.align.pool.pairs),
-                seed=self._recipe.align.pool.seed + 1,  # validation looks at those of the pool's own seed
-                difficulty=(self._recipe.least_difficulty, 1.0),
+                scenes=max(self.recipe.scenes, 2 * self.recipe.align.pool.pairs),
+                seed=self.recipe.align.pool.seed + 1,  # validation looks at those of the pool's own seed
+                difficulty=(self.recipe.least_difficulty, 1.0),
             )
-            self._scenes[split] = draw_pool(pool, split)[: self._recipe.scenes]
+            self._scenes[split] = draw_pool(pool, split)[: self.recipe.scenes]
         return self._scenes[split]
 
-    def start(self) -> Segmenter:
-        """The model as it is loaded, at the resolution of the study."""
-        detector, tokenizer, config = load_checkpoint(find_model(self._recipe.align.model))
-        return Segmenter(
-            detector, tokenizer, config, device="cpu", resolution=self._recipe.align.pool.resolution
+    def measure_reference(self) -> dict[str, Any]:
+        """Of the model as it is loaded, at the resolution of the study."""
+        parts = load_checkpoint(find_model(self.recipe.align.model))
+        return self._measure(Segmenter(*parts, device="cpu", resolution=self.recipe.align.pool.resolution))
+
+    def measure_cell(self, cell: Cell, run: Path) -> dict[str, Any]:
+        """Train a cell, unless that is done, and measure it."""
+        align, pool, folder = self.recipe.run_recipe(cell), self.pool(), RunFolder(run)
+        seconds = run / "cpu_seconds.json"
+        if not folder.model_path.is_dir():
+            resume, began = folder.recipe_path.is_file(), time.process_time()
+            run_job(AlignJob(align, folder, pool), resume)
+            if not resume:  # what an interrupted attempt took is not known
+                _write(seconds, {"cpu_seconds": time.process_time() - began})
+        parts = load_checkpoint(folder.model_path)
+        measured = self._measure(Segmenter(*parts, device="cpu", resolution=align.pool.resolution))
+        lines = folder.metrics()
+        weights = align.weights.by_name()
+        detection = [
+            sum(weights[name[5:]] * value for name, value in line.items() if name[5:] in weights)
+            for line in lines
+            if line["kind"] == "train"
+        ]
+        cpu = json.loads(seconds.read_text())["cpu_seconds"] if seconds.is_file() else None
+        started, tokenizer, config = start_model(align)
+        task = align_task(align, started, config)
+        task.train_only(align.trainable)
+        data = PoolBatches(align.pool, pool.scenes, tokenizer, 0, align.steps, pool.levels)
+        batches = [data[step] for step in range(min(COSTED_STEPS, align.steps))]
+        return measured | {
+            "roughness": roughness(detection),
+            "box_f1": [[line["step"], line["box_f1"]] for line in lines if line["kind"] == "validation"],
+            "last_losses": {name: _last(lines, f"loss/{name}") for name in (CONTRASTIVE, DISTILLATION)},
+            "training": training_costs(task, batches),
+            "train_cpu_seconds": cpu,
+        }
+
+    def _measure(self, segmenter: Segmenter) -> dict[str, Any]:
+        """Everything that is measured of a model, however it was trained."""
+        recipe, held_out = self.recipe, self.scenes("held_out")
+        gap = measure_gap(
+            segmenter,
+            list(images_of_scenes(held_out))[: recipe.gap_images],
+            per_concept=1,
+            changed=recipe.gap_images,
+            gradients=min(8, recipe.gap_images),
         )
-
-
-def _run_cell(recipe: StudyRecipe, cell: Cell, run: Path, shared: _Shared) -> None:
-    align = recipe.run_recipe(cell)
-    folder = RunFolder(run)
-    seconds = run / "cpu_seconds.json"
-    if not folder.model_path.is_dir():
-        pool, resume = shared.pool(), folder.recipe_path.is_file()
-        began = time.process_time()
-        run_job(AlignJob(align, folder, pool), resume)
-        if not resume:  # what an interrupted attempt took is not known
-            _write(seconds, {"cpu_seconds": time.process_time() - began})
-    detector, tokenizer, config = load_checkpoint(folder.model_path)
-    segmenter = Segmenter(detector, tokenizer, config, device="cpu", resolution=align.pool.resolution)
-    measured = _measure_model(segmenter, recipe, shared)
-    lines = folder.metrics()
-    weights = align.weights.by_name()
-    detection = [
-        sum(weights[name[5:]] * value for name, value in line.items() if name[5:] in weights)
-        for line in lines
-        if line["kind"] == "train"
-    ]
-    started, _, start_config = start_model(align)
-    task = align_task(align, started, start_config)
-    task.train_only(align.trainable)
-    pool = shared.pool()
-    data = PoolBatches(align.pool, pool.scenes, tokenizer, 0, align.steps, pool.levels)
-    batches = [data[step] for step in range(min(COSTED_STEPS, align.steps))]
-    measured |= {
-        "roughness": roughness(detection),
-        "box_f1": [[line["step"], line["box_f1"]] for line in lines if line["kind"] == "validation"],
-        "last_losses": {name: _last(lines, f"loss/{name}") for name in (CONTRASTIVE, DISTILLATION)},
-        "training": training_costs(task, batches),
-        "train_cpu_seconds": json.loads(seconds.read_text())["cpu_seconds"] if seconds.is_file() else None,
-    }
-    _write(run / MEASURED, measured)
+        figures = {name: value for name, value in gap.figures.items() if name != "statistics"}
+        few = ("mean_offset", "log_variance_ratio")
+        figures["statistics"] = {name: gap.figures["statistics"][name] for name in few}
+        return {
+            "settings": {
+                split: score_settings(segmenter, self.scenes(split)) for split in ("held_out", "unseen")
+            },
+            "robustness": score_robustness(segmenter, held_out[: recipe.robustness_scenes]),
+            "gap": figures,
+            "answering": answer_costs(segmenter, held_out[0]),
+        }
 
 
 def _last(lines: list[dict[str, Any]], name: str) -> float | None:
     """The last logged value of a training loss; None where there was no such loss."""
     values = [line[name] for line in lines if line["kind"] == "train" and name in line]
     return float(values[-1]) if values else None
-
-
-def _measure_model(segmenter: Segmenter, recipe: StudyRecipe, shared: _Shared) -> dict[str, Any]:
-    """Everything that is measured of a model, however it was trained."""
-    held_out = shared.scenes("held_out")
-    gap = measure_gap(
-        segmenter,
-        list(images_of_scenes(held_out))[: recipe.gap_images],
-        per_concept=1,
-        changed=recipe.gap_images,
-        gradients=min(8, recipe.gap_images),
-    )
-    figures = {name: value for name, value in gap.figures.items() if name != "statistics"}
-    few = ("mean_offset", "log_variance_ratio")
-    figures["statistics"] = {name: gap.figures["statistics"][name] for name in few}
-    return {
-        "settings": {
-            split: score_settings(segmenter, shared.scenes(split)) for split in ("held_out", "unseen")
-        },
-        "robustness": score_robustness(segmenter, held_out[: recipe.robustness_scenes]),
-        "gap": figures,
-        "answering": answer_costs(segmenter, held_out[0]),
-    }
 
 
 def _refuse_others(folder: Path) -> None:
