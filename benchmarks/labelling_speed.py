@@ -151,7 +151,7 @@ def ledger(photos: Path, choice: ModelChoice, segmenter: Segmenter, folder: Path
         work()
         lines.append(f"| {what} | {RECORDED / (processor_seconds() - before):,.0f} |")
 
-    with Ledger.open(folder / "ledger", {}, 1000) as book:
+    with Ledger.open(folder / "ledger", {}, 1000, {}) as book:
 
         def record() -> None:
             for batch in book.batches(8):

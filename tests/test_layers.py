@@ -22,7 +22,7 @@ LAYERS = (
     "train",
     "distil finetune exemplars export benchmark conformance labelling",
     "presence",  # repairs by distillation, and studies students
-    "cli serving",
+    "cli review serving",
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 

@@ -28,6 +28,7 @@ from conceptseg.cli import (
     label,
     models,
     presence,
+    review,
     scenes,
     segment,
     serve,
@@ -59,6 +60,7 @@ data.register(app)
 train.register(app)
 finetune.register(app)
 label.register(app)
+review.register(app)
 evaluate.register(app)
 exemplar.register(app)
 distill.register(app)

@@ -9,7 +9,7 @@ import typer
 from conceptseg.cli.console import print_note
 from conceptseg.cli.help import examples
 from conceptseg.cli.model_options import GeometryFrom, RuntimeOption, TextContext
-from conceptseg.errors import MissingDependencyError
+from conceptseg.cli.service_packages import check_packages
 
 if TYPE_CHECKING:
     from conceptseg.segmenter import Segmenter
@@ -67,13 +67,7 @@ def serve(
     It also speaks the protocols of X-AnyLabeling and Label Studio. The log goes to standard error, a line
     of JSON per request, without what is in images or prompts.
     """
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError("serve needs more packages: pip install 'conceptseg[serve]'") from error
+    check_packages("serve")
 
     from conceptseg.serving.app import make_app
     from conceptseg.serving.run import listen

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -49,6 +49,7 @@ CREATE TABLE counts (image INTEGER, concept INTEGER, objects INTEGER NOT NULL, P
 CREATE TABLE written (shard INTEGER, format TEXT, PRIMARY KEY (shard, format));
 CREATE TABLE files (path TEXT, digest TEXT, PRIMARY KEY (path, digest));
 """
+LABELLED = "SELECT id, path, name, stem, digest, answer FROM images WHERE answer IS NOT NULL"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Labelled:
     path: str
     name: str
     stem: str
+    digest: str  # SHA-256 of the file that was answered
     answer: dict[str, Any]
 
 
@@ -91,27 +93,50 @@ class Ledger:
         self.folder = folder
         self._database = database
         self._lock = lock
+        self.fingerprint: dict[str, Any] = self._fact("fingerprint")
+        self.model: dict[str, Any] = self._fact("model", {})  # how the model was loaded last
         self.shard_size = int(self._fact("shard size"))
 
     @classmethod
-    def open(cls, folder: Path, fingerprint: dict[str, Any], shard_size: int) -> Ledger:
+    def open(
+        cls, folder: Path, fingerprint: dict[str, Any], shard_size: int, model: dict[str, Any]
+    ) -> Ledger:
         """Go on with the labelling in a folder, or begin one.
 
         Args:
             fingerprint: of the settings.
             shard_size: images to a file of the formats that put many into one.
+            model: how the model is loaded; kept for those who look at the labels later.
 
         Raises:
-            OptionError: another process labels into this folder, or what lies there was made with other
+            OptionError: another process works in this folder, or what lies there was made with other
                 settings.
             DataError: the ledger is damaged, or of another version.
         """
+        facts = {"fingerprint": fingerprint, "shard size": shard_size}
+        return cls._opened(folder, lambda database: _begin(database, facts, model))
+
+    @classmethod
+    def read(cls, folder: Path) -> Ledger:
+        """What lies in a folder, whatever settings it was made with.
+
+        Raises:
+            OptionError: no labels are there, or another process works in this folder.
+            DataError: the ledger is damaged, or of another version.
+        """
+        if not has_ledger(folder):
+            raise OptionError(f"{folder} holds no labels; `conceptseg label` writes them")
+        return cls._opened(folder, _check_form)
+
+    @classmethod
+    def _opened(cls, folder: Path, begin: Callable[[sqlite3.Connection], None]) -> Ledger:
         lock = lock_folder(folder)
         try:
-            database = sqlite3.connect(folder / LEDGER, isolation_level=None)
+            # A server may use it in another thread than that it was opened in; never in two at once.
+            database = sqlite3.connect(folder / LEDGER, isolation_level=None, check_same_thread=False)
             try:
                 database.execute("PRAGMA journal_mode = WAL")
-                _begin(database, {"fingerprint": fingerprint, "shard size": shard_size})
+                begin(database)
                 return cls(folder, database, lock)
             except BaseException:
                 database.close()
@@ -270,21 +295,23 @@ class Ledger:
 
     def labelled(self, shard: int) -> list[Labelled]:
         """The answered images of a shard, in order."""
-        rows = self._database.execute(
-            "SELECT id, path, name, stem, answer FROM images "
-            "WHERE id BETWEEN ? AND ? AND answer IS NOT NULL ORDER BY id",
-            self._range(shard),
-        )
+        rows = self._database.execute(f"{LABELLED} AND id BETWEEN ? AND ? ORDER BY id", self._range(shard))
         return [_labelled(row) for row in rows]
+
+    def all_labelled(self) -> Iterator[Labelled]:
+        """Every answered image, in order."""
+        for row in self._database.execute(f"{LABELLED} ORDER BY id"):
+            yield _labelled(row)
+
+    def image(self, number: int) -> Labelled:
+        """One answered image by its id."""
+        return _labelled(self._database.execute(f"{LABELLED} AND id = ?", (number,)).fetchone())
 
     def spread(self, count: int) -> list[Labelled]:
         """At most so many answered images, evenly spread over all."""
         (total,) = self._database.execute("SELECT COUNT(*) FROM images WHERE answer IS NOT NULL").fetchone()
         wanted = [number * total // count for number in range(count)] if total > count else range(total)
-        query = (
-            "SELECT id, path, name, stem, answer FROM images "
-            "WHERE answer IS NOT NULL ORDER BY id LIMIT 1 OFFSET ?"
-        )
+        query = f"{LABELLED} ORDER BY id LIMIT 1 OFFSET ?"
         return [_labelled(self._database.execute(query, (number,)).fetchone()) for number in wanted]
 
     def mark_written(self, shard: int, form: str) -> None:
@@ -300,9 +327,9 @@ class Ledger:
         with _transaction(self._database):
             self._database.executemany("INSERT OR IGNORE INTO files VALUES (?, ?)", digests.items())
 
-    def _fact(self, name: str) -> Any:
-        (value,) = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return json.loads(value)
+    def _fact(self, name: str, otherwise: Any = None) -> Any:
+        row = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return otherwise if row is None else json.loads(row[0])
 
     def _tasks(self, condition: str, values: tuple[int, ...]) -> list[Task]:
         query = f"SELECT id, path, name FROM images WHERE state = 'left' AND {condition} ORDER BY id"
@@ -316,7 +343,7 @@ def lock_folder(folder: Path) -> FileLock:
     """Held until it is released or the process ends.
 
     Raises:
-        OptionError: another process labels into this folder.
+        OptionError: another process works in this folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, blocking=False)
@@ -324,7 +351,7 @@ def lock_folder(folder: Path) -> FileLock:
         lock.acquire()
     except Timeout as error:
         raise OptionError(
-            f"another process labels into {folder}; wait for it, or give another --out"
+            f"another process labels into {folder} or reviews it; end that one first"
         ) from error
     return lock
 
@@ -333,17 +360,16 @@ def has_ledger(folder: Path) -> bool:
     return (folder / LEDGER).is_file()
 
 
-def _begin(database: sqlite3.Connection, facts: dict[str, Any]) -> None:
+def _begin(database: sqlite3.Connection, facts: dict[str, Any], model: dict[str, Any]) -> None:
     """Make the tables, or compare with what is there."""
     (form,) = database.execute("PRAGMA user_version").fetchone()
     if form == 0:
         database.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {FORM};")
-        rows = [(name, json.dumps(value)) for name, value in facts.items()]
+        rows = [(name, json.dumps(value)) for name, value in {**facts, "model": model}.items()]
         database.executemany("INSERT INTO facts VALUES (?, ?)", rows)
         database.execute("COMMIT")
         return
-    if form != FORM:
-        raise DataError(f"the labels were made by another version of conceptseg (ledger {form}, not {FORM})")
+    _check_form(database)
     before = {name: json.loads(value) for name, value in database.execute("SELECT name, value FROM facts")}
     changed = list(differences(before["fingerprint"], facts["fingerprint"]))
     if before["shard size"] != facts["shard size"]:
@@ -353,6 +379,14 @@ def _begin(database: sqlite3.Connection, facts: dict[str, Any]) -> None:
             f"the labels there were made with other settings ({'; '.join(changed)}); give another --out, "
             "or --restart to throw them away and start anew"
         )
+    # The same weights may lie elsewhere by now.
+    database.execute("INSERT OR REPLACE INTO facts VALUES ('model', ?)", (json.dumps(model),))
+
+
+def _check_form(database: sqlite3.Connection) -> None:
+    (form,) = database.execute("PRAGMA user_version").fetchone()
+    if form != FORM:
+        raise DataError(f"the labels were made by another version of conceptseg (ledger {form}, not {FORM})")
 
 
 class _transaction:
@@ -396,5 +430,5 @@ def _packed(answer: dict[str, Any]) -> bytes:
     return zlib.compress(json.dumps(answer, separators=(",", ":")).encode())
 
 
-def _labelled(row: tuple[int, str, str, str, bytes]) -> Labelled:
-    return Labelled(*row[:4], answer=json.loads(zlib.decompress(row[4])))
+def _labelled(row: tuple[int, str, str, str, str, bytes]) -> Labelled:
+    return Labelled(*row[:5], answer=json.loads(zlib.decompress(row[5])))

@@ -117,7 +117,7 @@ def label(
     fingerprint = settings.fingerprint(segmenter)
     if restart:
         throw_away(out)
-    with Ledger.open(out, fingerprint, shard_size) as ledger:
+    with Ledger.open(out, fingerprint, shard_size, settings.model.kept()) as ledger:
         ledger.register(find_sources(named, out))
         ledger.look_again()
         before = ledger.states()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +61,14 @@ class ModelChoice:
             geometry_from=self.geometry_from,
             text_context=self.text_context,
         )
+
+    def kept(self) -> dict[str, Any]:
+        """For later, from whatever folder; on what device and in what numbers it ran is left out."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("device", "dtype")}
+        for name in ("name", "geometry_from"):
+            if kept[name] and os.path.exists(kept[name]):
+                kept[name] = os.path.abspath(kept[name])
+        return kept
 
 
 @dataclass(frozen=True)

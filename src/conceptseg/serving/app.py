@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 import conceptseg
@@ -21,13 +21,17 @@ from conceptseg.serving.settings import Settings
 DESCRIPTION = (
     "Segment every object that a phrase or an example box means. Errors are `application/problem+json`."
 )
+ROUTERS = (segmenting.router, health.router, anylabeling.router, label_studio.router, page.router)
 
 
-def make_app(load: Callable[[], Segmenter], model: str, settings: Settings) -> FastAPI:
+def make_app(
+    load: Callable[[], Segmenter], model: str, settings: Settings, routers: Sequence[APIRouter] = ROUTERS
+) -> FastAPI:
     """Args:
         load: makes the segmenter, when the application starts.
         model: what it is loaded from.
         settings: limits and permissions.
+        routers: the endpoints.
 
     Returns:
         The application; its `Service` is `app.state.service`.
@@ -50,8 +54,8 @@ def make_app(load: Callable[[], Segmenter], model: str, settings: Settings) -> F
     )
     app.state.service = service
     problems.install(app)
-    for routes in (segmenting, health, anylabeling, label_studio, page):
-        app.include_router(routes.router)
+    for router in routers:
+        app.include_router(router)
     page.mount_files(app)
     # The last added sees a request first.
     app.add_middleware(BodyLimit, settings=settings)

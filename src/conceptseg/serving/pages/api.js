@@ -13,7 +13,7 @@ export function useKey(key) {
   sessionStorage.setItem(KEY, key);
 }
 
-async function call(path, options = {}) {
+export async function call(path, options = {}) {
   const headers = new Headers(options.headers);
   const key = sessionStorage.getItem(KEY);
   if (key) headers.set("Authorization", `Bearer ${key}`);
@@ -33,7 +33,7 @@ async function call(path, options = {}) {
   return response;
 }
 
-function asJson(content) {
+export function asJson(content) {
   return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) };
 }
 

@@ -54,8 +54,8 @@ export function windowOf(counts, imageHeight) {
   return { x: left, y: top, width, height, inside };
 }
 
-// A canvas of the window: the mask filled faintly, its rim strongly.
-export function paint({ width, height, inside }, color) {
+// A canvas of the window: the mask filled faintly, its rim strongly, in its own colour or another.
+export function paint({ width, height, inside }, color, rimColor = color, fill = 110) {
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d");
   const picture = context.createImageData(width, height);
@@ -64,7 +64,7 @@ export function paint({ width, height, inside }, color) {
     for (let x = 0; x < width; x++) {
       if (!inside[y * width + x]) continue;
       const rim = !(at(x - 1, y) && at(x + 1, y) && at(x, y - 1) && at(x, y + 1));
-      picture.data.set([...color, rim ? 255 : 110], 4 * (y * width + x));
+      picture.data.set(rim ? [...rimColor, 255] : [...color, fill], 4 * (y * width + x));
     }
   }
   context.putImageData(picture, 0, 0);

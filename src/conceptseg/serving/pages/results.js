@@ -14,7 +14,7 @@ export function scoreOf(instance, concept, mode, calibration) {
   return instance.class_score * (mode === "ignore" ? 1 : presenceOf(concept, mode, calibration));
 }
 
-function element(tag, properties = {}, ...children) {
+export function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
   return made;

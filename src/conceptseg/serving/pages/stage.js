@@ -4,6 +4,7 @@
 import { History } from "./history.js";
 
 const HANDLE = 9; // pixels on the screen around a corner that count as the corner
+const CLICK = 4; // pixels on the screen that a pointer may move in a click
 const LEAST = 2; // pixels of the image that a box has at least
 const COLORS = ["#ff4f45", "#22c55e"];
 
@@ -13,6 +14,7 @@ export class Stage {
     this.context = canvas.getContext("2d");
     this.changed = changed; // called when boxes have been changed for good
     this.selectionChanged = () => {};
+    this.clicked = () => {}; // called with the pixel that was clicked, beside boxes
     this.history = new History();
     this.image = null;
     this.masks = []; // {canvas, x, y}
@@ -98,7 +100,7 @@ export class Stage {
       this.drag = { kind: "move", before, x, y, box: { ...this.boxes[inside] } };
     } else if (this.tool === "move") {
       this.choose(-1);
-      this.drag = { kind: "pan", event };
+      this.drag = { kind: "pan", event, click: true };
     } else {
       this.boxes.push({ x0: x, y0: y, x1: x, y1: y, label: this.tool === "like" ? 1 : 0 });
       this.choose(this.boxes.length - 1);
@@ -111,7 +113,11 @@ export class Stage {
     const last = this.pointers.get(event.pointerId);
     this.pointers.set(event.pointerId, event);
     if (this.drag.kind === "pinch") return this.pinch();
-    if (this.drag.kind === "pan") return this.pan(event.clientX - last.clientX, event.clientY - last.clientY);
+    if (this.drag.kind === "pan") {
+      const { clientX, clientY } = this.drag.event;
+      if (Math.hypot(event.clientX - clientX, event.clientY - clientY) > CLICK) this.drag.click = false;
+      return this.pan(event.clientX - last.clientX, event.clientY - last.clientY);
+    }
     const [x, y] = this.toImage(event);
     const box = this.boxes[this.chosen];
     if (this.drag.kind === "resize") {
@@ -127,6 +133,7 @@ export class Stage {
     this.pointers.delete(event.pointerId);
     const drag = this.drag;
     this.drag = null;
+    if (drag?.click) this.clicked(...this.toImage(event));
     if (!drag || !drag.before) return;
     const box = this.boxes[this.chosen];
     [box.x0, box.x1] = [Math.min(box.x0, box.x1), Math.max(box.x0, box.x1)];
