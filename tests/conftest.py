@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,8 @@ from conceptseg.models.text.tokenizer import Tokenizer, train_tokenizer
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.run_folder import RunFolder
 from tests.hub_server import FakeHub, fake_hub
+
+BROWSER_OPTIONS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 # Models this small gain nothing from threads, which on a busy machine cost minutes of waiting for each other.
 torch.set_num_threads(1)
@@ -144,3 +148,16 @@ def boxed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiles import write_tiles
 
     return write_tiles(tmp_path_factory.mktemp("boxed") / "boxed", "train", images=8, masks=False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, by Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("there is no Chromium on this machine")
+    with playwright.sync_playwright() as running_playwright:
+        browser = running_playwright.chromium.launch(executable_path=found, args=BROWSER_OPTIONS)
+        yield browser
+        browser.close()

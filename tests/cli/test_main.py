@@ -14,7 +14,7 @@ from tests.cli.finished import Run, assert_one_error
 
 COMMANDS = [
     [], ["demo"], ["segment"], ["models"], ["models", "info"], ["scenes"], ["scenes", "make"], ["train"],
-    ["evaluate"], ["label"],
+    ["evaluate"], ["label"], ["review"],
 ]  # fmt: skip
 
 

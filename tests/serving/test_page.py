@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 from pathlib import Path
 
 import httpx
@@ -16,12 +15,10 @@ from conceptseg.serving.app import make_app
 from conceptseg.serving.settings import Settings
 from tests.serving.conftest import MINUTE, running, until_ready
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-expect = playwright.expect
+expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
 
 COINS = Path(__file__).parents[2] / "src" / "conceptseg" / "assets" / "coins.png"
 COIN = (189, 170, 237, 217)  # one of the 24
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 WAIT = 1000 * MINUTE
 
 pytestmark = pytest.mark.slow
@@ -33,17 +30,6 @@ def url():
         with httpx.Client(base_url=url, timeout=MINUTE) as client:
             until_ready(client)
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("there is no Chromium on this machine")
-    with playwright.sync_playwright() as running_playwright:
-        browser = running_playwright.chromium.launch(executable_path=found, args=OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
