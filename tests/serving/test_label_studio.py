@@ -1,6 +1,7 @@
 """The contract of label-studio-ml-backend (label_studio_ml/api.py), read with Label Studio's own SDK."""
 
 import base64
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -32,7 +33,8 @@ def inline(photo):
 def predict(client, tasks, config=CONFIG, context=None):
     params = {"login": None, "password": None, "context": context}
     body = {"tasks": tasks, "project": "1.1700000000", "label_config": config, "params": params}
-    return client.post("/label-studio/predict", json=body)
+    headers = {"Content-Type": "application/json"}
+    return client.post("/label-studio/predict", content=json.dumps(body), headers=headers)
 
 
 def rectangle(x, y, width, height, label="coin", positive=1):
@@ -165,3 +167,23 @@ def test_uploaded_images_come_from_the_one_label_studio_that_was_named(start, la
     assert_problem(predict(client, [task("/data/upload/none.png")]), 422, "Label Studio does not give")
     assert_problem(predict(client, [task("/data/moved")]), 422, "Label Studio does not give")
     assert asked[-1] == "/data/moved"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "config", "context"),
+    [
+        ([{"data": []}], CONFIG, None),
+        ([7], CONFIG, None),
+        ([{}], CONFIG, ["drawn"]),
+        ([{}], CONFIG, {"result": {"type": "textarea"}}),
+        ([{}], CONFIG, {"result": ["textarea"]}),
+        ([{}], "\ud800", None),
+    ],
+)
+def test_what_is_garbled_is_refused(client, tasks, config, context):
+    assert_problem(predict(client, tasks, config, context), 422)
+
+
+def test_a_number_beyond_all_numbers_is_refused(client, inline):
+    drawn = {"result": [rectangle(1, 1, 10**400, 1)]}
+    assert_problem(predict(client, [inline], context=drawn), 422, "rectanglelabels")

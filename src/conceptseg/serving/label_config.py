@@ -41,7 +41,7 @@ def read_label_config(xml: str) -> LabelConfig:
         raise OptionError("the labelling interface may not declare a document type or entities")
     try:
         root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, UnicodeEncodeError) as error:  # the latter of half a surrogate pair
         raise OptionError(f"the labelling interface is no valid XML: {error}") from error
     image = next(iter(root.iter("Image")), None)
     if image is None:

@@ -45,12 +45,30 @@ class SetupAnswer(BaseModel):
     model_version: str
 
 
+class Task(BaseModel):
+    """What a project has of one image; other fields are not used."""
+
+    data: dict[str, Any] = {}
+
+
+class Context(BaseModel):
+    """What a user has just drawn and written."""
+
+    result: list[dict[str, Any]] | None = None
+
+
+class Params(BaseModel):
+    """Beside the context there is nothing that is used."""
+
+    context: Context | None = None
+
+
 class TasksRequest(BaseModel):
     """Tasks, and in `params.context` what a user has just drawn."""
 
-    tasks: list[dict[str, Any]]
+    tasks: list[Task]
     label_config: str
-    params: dict[str, Any] | None = None
+    params: Params | None = None
 
 
 class TasksAnswer(BaseModel):
@@ -87,13 +105,11 @@ async def setup(service: ServiceOf, wanted: SetupRequest) -> SetupAnswer:
 async def predict(service: ServiceOf, wanted: TasksRequest) -> TasksAnswer:
     """Objects of every task, as regions of the interface."""
     config = read_label_config(wanted.label_config)
-    context = (wanted.params or {}).get("context") or {}
-    regions = context.get("result") or []
+    context = wanted.params and wanted.params.context
+    regions = (context and context.result) or []
     predictions = []
     for task in wanted.tasks:
-        content = await asyncio.to_thread(
-            task_image, task.get("data", {}).get(config.image_key), service.settings
-        )
+        content = await asyncio.to_thread(task_image, task.data.get(config.image_key), service.settings)
         key, image = await service.encode(content)
         if regions:
             results = await _ask_drawn(service, key, image, regions, config.threshold)
@@ -154,7 +170,7 @@ def read_context(regions: list[dict[str, Any]]) -> tuple[str | None, dict[str, D
             x, y = float(value["x"]), float(value["y"])
             box = [x, y, x + float(value["width"]), y + float(value["height"])]
             (label,) = value["rectanglelabels"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, PromptError):
                 raise
             raise PromptError(f"a region of type {kind!r} lacks or garbles {error}") from error
