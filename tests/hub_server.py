@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from urllib.parse import unquote
 
 INFO = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+?)(/revision/(?P<revision>[^/?]+))?(\?.*)?")
 FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>[^?]+)(\?.*)?")
+WRITE = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/(?P<what>preupload|commit)/main(\?.*)?")
 
 
 @dataclass
@@ -37,6 +39,7 @@ class FakeRepository:
 class FakeHub:
     url: str
     repositories: dict[str, FakeRepository] = field(default_factory=dict)
+    writers: tuple[str, ...] = ()  # tokens that may write
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)  # method, path, headers
 
     def ranges(self, file: str) -> list[str | None]:
@@ -65,6 +68,44 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer()
+
+    def do_POST(self) -> None:
+        """What an upload asks: a repository, how files are sent (in the commit itself), the commit."""
+        hub: FakeHub = self.server.hub  # type: ignore[attr-defined]
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        hub.requests.append((self.command, unquote(self.path), headers))
+        body = self.rfile.read(int(headers.get("content-length", "0")))
+        if headers.get("authorization", "").removeprefix("Bearer ") not in hub.writers:
+            return self._refuse(401, "Unauthorized")
+        if self.path == "/api/repos/create":
+            wanted = json.loads(body)
+            repo = f"{wanted['organization']}/{wanted['name']}"
+            hub.repositories.setdefault(
+                repo,
+                FakeRepository(
+                    {}, tokens=hub.writers * (wanted.get("private") or wanted.get("visibility") == "private")
+                ),
+            )
+            return self._send_json({"url": f"{hub.url}/{repo}", "name": repo})
+        if self.path == "/api/validate-yaml":
+            return self._send_json({"errors": [], "warnings": []})
+        match = WRITE.fullmatch(self.path)
+        assert match is not None, self.path
+        files = hub.repositories[match["repo"]].files
+        if match["what"] == "preupload":
+            asked = json.loads(body)["files"]
+            modes = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in asked]
+            return self._send_json({"files": modes})
+        for line in body.decode().splitlines():
+            entry = json.loads(line)
+            if entry["key"] == "file":
+                files[entry["value"]["path"]] = b64decode(entry["value"]["content"])
+        commit = hub.repositories[match["repo"]].commit
+        url = f"{hub.url}/{match['repo']}/commit/{commit}"
+        self._send_json({"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""})
+
+    def _send_json(self, value: object) -> None:
+        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def log_message(self, *args: object) -> None:
         """Tests read `FakeHub.requests`."""
@@ -114,5 +155,5 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body[:cut])

@@ -8,6 +8,7 @@ the cached copy answers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -122,6 +123,29 @@ def cached_file(name: str, file: str) -> Path | None:
     """A file of the main branch of a repository, if it is in the cache; asks nobody."""
     path = _library().try_to_load_from_cache(name, file)
     return Path(path) if isinstance(path, str) else None
+
+
+@contextmanager
+def asking_hub(repo: str) -> Iterator[Any]:
+    """The library, for what changes a repository; its errors in words that say what to do.
+
+    Raises:
+        MissingDependencyError: `huggingface_hub` is not installed.
+        ModelNotFoundError: the Hub cannot be asked, or refuses.
+    """
+    hub = _library()
+    try:
+        yield hub
+    except _failures() as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
+            raise ModelNotFoundError(
+                f"the Hugging Face Hub does not let this account write {repo}: log in with `hf auth "
+                "login` or set HF_TOKEN, with a token that may write"
+            ) from error
+        if isinstance(error, hub.errors.OfflineModeIsEnabled):
+            raise HubUnreachableError(f"HF_HUB_OFFLINE is set; nothing was written to {repo}") from error
+        raise HubUnreachableError(f"{repo} was not written: {_first_line(error)}") from error
 
 
 def _is_revision(copy: Repository, revision: str | None) -> bool:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conceptseg.checkpoints.folder import FILES, load_model_folder, save_model_folder
+from conceptseg.checkpoints.model_card import CARD
 from conceptseg.errors import CheckpointError
 from conceptseg.models.config import ModelConfig, PreprocessingConfig, PresenceCalibration
 from conceptseg.models.detector import Detector
@@ -51,7 +52,7 @@ def folder(written: Path, tmp_path: Path) -> Path:
 
 
 def test_a_folder_holds_exactly_the_documented_files(written: Path) -> None:
-    assert sorted(p.name for p in written.iterdir()) == sorted(FILES)
+    assert sorted(p.name for p in written.iterdir()) == sorted([*FILES, CARD])
 
 
 def test_weights_config_and_tokenizer_come_back_bit_for_bit(
@@ -99,7 +100,7 @@ def test_saving_over_a_model_replaces_it(folder: Path, tokenizer: Tokenizer) -> 
     save_model_folder(folder, other, tokenizer, CONFIG)
     loaded, _, _ = load_model_folder(folder)
     assert torch.equal(loaded.decoder.query_embedding, other.decoder.query_embedding)
-    assert sorted(p.name for p in folder.iterdir()) == sorted(FILES)
+    assert sorted(p.name for p in folder.iterdir()) == sorted([*FILES, CARD])
 
 
 @pytest.mark.parametrize("name", FILES)

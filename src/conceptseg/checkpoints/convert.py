@@ -30,6 +30,7 @@ from conceptseg.checkpoints.huggingface_config import config_from_huggingface, c
 from conceptseg.checkpoints.huggingface_folder import huggingface_files
 from conceptseg.checkpoints.key_table import UNUSED, KeyTable, first_few
 from conceptseg.checkpoints.mobileclip import POOLED
+from conceptseg.checkpoints.model_card import write_card
 from conceptseg.checkpoints.official import DETECTOR, OFFICIAL, ROTARY, rotary_tables
 from conceptseg.checkpoints.text_context import (
     context_by_name,
@@ -168,6 +169,7 @@ def _write_own(
     files = [folder / "model.safetensors", folder / "config.json"]
     _write_safetensors(files[0], state)
     write_config(folder, config)
+    write_card(folder, config)
     if unused:
         files.append(folder / UNUSED_FILE)
         _write_safetensors(folder / UNUSED_FILE, {name: _real(value) for name, value in unused.items()})

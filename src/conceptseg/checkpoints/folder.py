@@ -1,4 +1,4 @@
-"""Our own model folder: `config.json`, `model.safetensors`, `tokenizer.json`."""
+"""Our own model folder: `config.json`, `model.safetensors`, `tokenizer.json`; and `README.md` to read."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.checkpoints.checkpoint import Checkpoint, Part, assign, build_empty, check_fit
 from conceptseg.checkpoints.config_file import CONFIG, MODEL_FORMAT, read_config, write_config
 from conceptseg.checkpoints.key_table import Piece, rename
+from conceptseg.checkpoints.model_card import write_card
 from conceptseg.checkpoints.report import KeyReport, group
 from conceptseg.checkpoints.safetensors_file import open_safetensors
 from conceptseg.checkpoints.text_context import with_context
@@ -59,6 +60,7 @@ def save_model_folder(
     with replacing(folder / "tokenizer.json") as path:
         tokenizer.save(path)
     write_config(folder, config)
+    write_card(folder, config)
 
 
 def load_model_folder(folder: str | Path) -> tuple[Detector, Tokenizer, ModelConfig]:

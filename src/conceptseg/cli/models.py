@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conceptseg.cli.console import print_json, print_table
+from conceptseg.cli.console import print_json, print_table, print_written
 from conceptseg.cli.help import examples
 from conceptseg.cli.model_options import AsJson, GeometryFrom, TextContext
 
@@ -32,6 +33,10 @@ def register(app: typer.Typer) -> None:
         "info",
         epilog=examples("conceptseg models info nano", "conceptseg models info sam3.pt --json"),
     )(info)
+    group.command("push", epilog=examples("conceptseg models push runs/mine/model me/my-model --private"))(
+        push
+    )
+    group.command("pull", epilog=examples("conceptseg models pull me/my-model my-model"))(pull)
     app.add_typer(group, name="models")
 
 
@@ -96,6 +101,33 @@ def info(
         *((f"  {key}", _plain(value)) for key, value in provenance.items()),
     ]
     print_table(["what", model], rows)
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of a model; an exported one, too.")],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face Hub.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="Nobody else sees a repository that is made now.")
+    ] = False,
+    message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+) -> None:
+    """Upload a model to the Hugging Face Hub, with a card that says what it is.
+
+    Needs a login (`hf auth login`) or HF_TOKEN. `cs.load("OWNER/NAME")` then gives it.
+    """
+    from conceptseg.hub_upload import push_model
+
+    print_written(f"wrote {push_model(folder, repo, private, message)}", as_json=False)
+
+
+def pull(
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Also OWNER/NAME@REVISION.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="That is made.")],
+) -> None:
+    """Bring a model from the Hugging Face Hub into a folder."""
+    from conceptseg.hub_upload import pull_model
+
+    print_written(f"wrote {pull_model(repo, folder)}", as_json=False)
 
 
 def describe(model: str, geometry_from: str | None = None, text_context: int | None = None) -> dict[str, Any]:

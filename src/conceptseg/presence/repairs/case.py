@@ -12,6 +12,7 @@ from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.checkpoints.config_file import write_config
 from conceptseg.checkpoints.folder import FILES, save_model_folder
 from conceptseg.checkpoints.loaders import load_checkpoint
+from conceptseg.checkpoints.model_card import write_card
 from conceptseg.choices import Matching, RepairLabels, check_choice
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.hub import find_model
@@ -136,6 +137,7 @@ def write_with(case: RepairCase, config: ModelConfig, how: str) -> None:
             with replacing(folder / name) as draft:
                 shutil.copyfile(path / name, draft)
         write_config(folder, config)
+        write_card(folder, config)
     else:
         detector = case.model.detector
         if is_rounded(detector):  # the case's model is only asked; files get what its own file holds
