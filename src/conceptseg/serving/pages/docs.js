@@ -55,6 +55,7 @@ const example = "curl -F image=@photo.jpg -F 'prompt={\"text\": [\"coin\", \"key
 document.getElementById("reference").replaceChildren(
   element("p", { textContent: api.info.description.replaceAll("`", "") }),
   element("pre", { textContent: example }),
+  element("h2", { textContent: "Endpoints" }),
   ...Object.entries(api.paths).flatMap(([path, operations]) => Object.entries(operations)
     .map(([method, operation]) => endpoint(method, path, operation, schemas))),
   element("h2", { textContent: "Types" }),

@@ -86,7 +86,7 @@ function draw() {
 function pictured(object, bold, faint = false) {
   const { area, phrase } = object;
   if (!area) return null;
-  const canvas = paint(area, colorOf(phrase), bold || faint ? WHITE : colorOf(phrase), bold ? 190 : 100);
+  const canvas = paint(area, colorOf(phrase), bold || faint ? WHITE : colorOf(phrase), bold ? 150 : 100);
   return { canvas, x: area.x, y: area.y };
 }
 
