@@ -198,7 +198,7 @@ def test_a_sliver_at_the_border_keeps_its_box_inside_the_image() -> None:
 
 def test_noise_moves_a_side_by_at_most_fifteen_percent_of_the_box() -> None:
     one = scene(6)
-    for question in asked(only("boxes", box_noise=0.5), [one]):
+    for question in asked(only("boxes", box_noise=0.3), [one]):
         for box in question.boxes_xyxy:
             offsets = [np.abs(np.subtract(box, it.box_xyxy)) / (20, 16, 20, 16) for it in one.objects]
             assert min(offset.max() for offset in offsets) <= 0.15 + 1e-9
