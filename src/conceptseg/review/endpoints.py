@@ -225,8 +225,9 @@ def _as_json(found: Sequence[Suggestion]) -> list[dict[str, Any]]:
 
 def _for_browsers(content: bytes) -> tuple[str, bytes]:
     with Image.open(io.BytesIO(content)) as picture:
-        if picture.format in SHOWN_BY_BROWSERS:
-            return Image.MIME[picture.format], content
+        kind = picture.format or ""
+        if kind in SHOWN_BY_BROWSERS:
+            return Image.MIME[kind], content
     stream = io.BytesIO()
     Image.fromarray(load_image(content).pixels).save(stream, format="PNG")
     return "image/png", stream.getvalue()

@@ -105,8 +105,8 @@ async def setup(service: ServiceOf, wanted: SetupRequest) -> SetupAnswer:
 async def predict(service: ServiceOf, wanted: TasksRequest) -> TasksAnswer:
     """Objects of every task, as regions of the interface."""
     config = read_label_config(wanted.label_config)
-    context = wanted.params and wanted.params.context
-    regions = (context and context.result) or []
+    context = wanted.params.context if wanted.params else None
+    regions = (context.result if context else None) or []
     predictions = []
     for task in wanted.tasks:
         content = await asyncio.to_thread(task_image, task.data.get(config.image_key), service.settings)
