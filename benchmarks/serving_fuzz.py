@@ -499,7 +499,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "",
         f"{processor_name()}, one busy core; nano at {given.resolution} px. {given.requests:,} requests, "
         f"{len(report.failures)} failures (5xx); the slowest took {report.slowest:.1f} s by the clock. "
-        f"Memory at its most, after each tenth, MiB: {', '.join(f'{m:.0f}' for m in report.memory)}.",
+        f"Memory at its most, after each tenth, MiB: {', '.join(f'{m:.0f}' for m in report.memory)}. "
+        "X-AnyLabeling's protocol refuses with status 200 and `success: false`.",
         "",
         "| kind | requests | answered (2xx, 3xx) | refused (4xx) | failed (5xx) |",
         "| --- | ---: | ---: | ---: | ---: |",
