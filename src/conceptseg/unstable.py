@@ -58,9 +58,16 @@ def packed_weight(weight: Tensor, rows: int) -> Tensor:
     return packed
 
 
-def packed_product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    """`torch.nn.functional.linear` with a packed weight; see `can_pack`."""
-    y: Tensor = packed_operator()(x, packed, bias, "none", [], "")
+def packed_product(x: Tensor, packed: Tensor, bias: Tensor | None, then: str = "none") -> Tensor:
+    """`torch.nn.functional.linear` with a packed weight, and what follows it; see `can_pack`.
+
+    Args:
+        x: (..., inputs), bfloat16.
+        packed: of `packed_weight`.
+        bias: (outputs,), or None.
+        then: "none", "relu" or "gelu", computed on the sums before they are rounded.
+    """
+    y: Tensor = packed_operator()(x, packed, bias, then, [], "none" if then == "gelu" else "")
     return y
 
 

@@ -7,7 +7,7 @@ import torch
 
 from conceptseg.errors import OptionError
 from conceptseg.models.cpu import choice
-from conceptseg.models.cpu.choice import VARIABLE, choose_attention, instruction_set
+from conceptseg.models.cpu.choice import ROWS_VARIABLE, VARIABLE, choose, instruction_set
 from conceptseg.models.cpu.modules import FastAttention
 from conceptseg.models.cpu.swap import fast_on_cpu
 from conceptseg.models.cpu.training import training_kernels, trains_in_parts
@@ -21,18 +21,18 @@ def processor(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 def test_the_first_instruction_set_of_the_table_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     processor(monkeypatch, "avx512_bf16", "amx_bf16", "avx2")
-    assert instruction_set() == "amx_bf16" and choose_attention().asking == "fused"
+    assert instruction_set() == "amx_bf16" and choose().asking == "fused"
     processor(monkeypatch, "avx512_bf16", "avx2")
-    assert instruction_set() == "avx512_bf16" and choose_attention().asking == "blocks"
+    assert instruction_set() == "avx512_bf16" and choose().asking == "blocks"
     processor(monkeypatch, "avx2")
-    assert instruction_set() is None and choose_attention().asking == "blocks"
+    assert instruction_set() is None and choose().asking == "blocks"
 
 
 def test_the_environment_and_then_the_argument_say_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     processor(monkeypatch, "amx_bf16")
     monkeypatch.setenv(VARIABLE, "blocks")
-    assert choose_attention().asking == "blocks"
-    assert choose_attention("fused").asking == "fused"
+    assert choose().asking == "blocks"
+    assert choose("fused").asking == "fused"
     module = Attention(8, 2)
     fast_on_cpu(module)
     assert isinstance(module, FastAttention) and module.asking == "blocks"
@@ -44,7 +44,7 @@ def test_another_word_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     processor(monkeypatch)
     monkeypatch.setenv(VARIABLE, "flash")
     with pytest.raises(OptionError, match="CONCEPTSEG_CPU_ATTENTION is 'flash'; choose blocks or fused"):
-        choose_attention()
+        choose()
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,16 @@ def test_a_step_on_small_images_keeps_attention_weights_where_that_is_faster(
 def test_on_another_device_nothing_changes() -> None:
     with training_kernels(torch.zeros(1, 3, 64, 64, device="meta"), bfloat16=True):
         assert not trains_in_parts()
+
+
+def test_rows_come_from_the_table_the_environment_or_the_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ROWS_VARIABLE, raising=False)
+    processor(monkeypatch, "avx512_bf16")
+    assert choose().rows == 0
+    processor(monkeypatch, "amx_bf16")
+    assert choose().rows > 0
+    monkeypatch.setenv(ROWS_VARIABLE, "0")
+    assert choose().rows == 0 and choose(rows=576).rows == 576
+    monkeypatch.setenv(ROWS_VARIABLE, "many")
+    with pytest.raises(OptionError, match="CONCEPTSEG_CPU_ROWS is 'many'; give a number of tokens"):
+        choose()

@@ -19,7 +19,9 @@ from conceptseg.models.cpu.convolutions import (
     FoldedInvertedResidual,
     FoldedTrunk,
 )
+from conceptseg.models.cpu.packing import PackedLinear
 from conceptseg.models.cpu.parts import asked_on_cpu, by_parts, in_parts
+from conceptseg.models.cpu.trunk import run_in_rows, runs_in_rows
 from conceptseg.models.decoder import Decoder, DecoderOutput
 from conceptseg.models.fusion_encoder import FusionEncoder, FusionOutput
 from conceptseg.models.layers.attention import Attention
@@ -32,7 +34,7 @@ from conceptseg.models.vision.efficientnet_lite import (
     InvertedResidual,
 )
 from conceptseg.models.vision.timm_trunk import TimmTrunk
-from conceptseg.models.vision.vit import Block, RotaryAttention
+from conceptseg.models.vision.vit import Block, RotaryAttention, VisionTransformer
 
 PART = 24  # side of the squares that a feed-forward takes one after the other, in tokens
 
@@ -58,6 +60,18 @@ class FastRotaryAttention(RotaryAttention):
         return attend(turn(q, cos, sin), turn(k, cos, sin), v, asking=self.asking)
 
 
+class TrunkInRows(VisionTransformer):
+    """With many tokens in each product, where the processor needs them."""
+
+    asking: AttentionKernel = "blocks"
+    rows = 0  # tokens of a product; 0: block by block
+
+    def run_blocks(self, x: Tensor) -> Tensor:  # (I, h, w, C)
+        if self.rows and in_parts(x) and runs_in_rows(self.blocks, x):
+            return run_in_rows(self.blocks, x, self.rows, self.asking)
+        return super().run_blocks(x)
+
+
 class BlockInParts(Block):
     """Window by window, so that what lies between two layers stays in the cache."""
 
@@ -70,9 +84,11 @@ class BlockInParts(Block):
 
 
 class FeedForwardInPlace(FeedForward):
-    """Without fresh memory for a wide map, which takes longer than a ReLU."""
+    """Without fresh memory for a wide map, or a pass over it, which take longer than a ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.linear1, PackedLinear) and not self.training:
+            return self.linear2(self.linear1(x, then="relu"))
         x = self.linear1(x)
         return self.linear2(self.dropout(F.relu(x, inplace=in_parts(x))))
 
@@ -149,6 +165,7 @@ class FastMaskHead(MaskHead):
 FAST: dict[type[nn.Module], type[nn.Module]] = {
     Attention: FastAttention,
     RotaryAttention: FastRotaryAttention,
+    VisionTransformer: TrunkInRows,
     Block: BlockInParts,
     FeedForward: FeedForwardInPlace,
     MLP: MLPInPlace,

@@ -31,8 +31,9 @@ class PackedLinear(nn.Module):
         self.weight = nn.Parameter(packed, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
 
-    def forward(self, x: Tensor) -> Tensor:  # (..., inputs) -> (..., outputs)
-        return packed_product(x.to(ROUNDED), self.weight, self.bias)
+    def forward(self, x: Tensor, then: str = "none") -> Tensor:  # (..., inputs) -> (..., outputs)
+        """The product, and "relu" or "gelu" of it, which then takes no pass over memory of its own."""
+        return packed_product(x.to(ROUNDED), self.weight, self.bias, then)
 
     def __reduce__(self) -> tuple[Any, ...]:  # a packed tensor can be neither copied nor pickled
         return PackedLinear, (self.weight.to_dense(), self.bias)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from conceptseg.models.cpu.choice import choose_attention
+from conceptseg.models.cpu.choice import choose
 
 # Pixels. Above, attention weights that wait for the backward pass take too much memory.
 LARGEST_SIDE = 320
@@ -37,7 +37,7 @@ def training_kernels(pixels: Tensor, bfloat16: bool) -> Iterator[None]:
     if pixels.device.type != "cpu":
         yield
         return
-    chosen = choose_attention()
+    chosen = choose()
     attention = chosen.training_bfloat16 if bfloat16 else chosen.training_float32
     with contextlib.ExitStack() as stack:
         stack.enter_context(DepthwiseInFloat32())

@@ -60,9 +60,13 @@ class VisionTransformer(nn.Module):
     def forward(self, pixels: Tensor) -> list[Tensor]:
         x = self.patch_embed(pixels).permute(0, 2, 3, 1)  # (I, h, w, C)
         x = self.norm_pre(x + self._tiled_positions(x.shape[1], x.shape[2]))
+        return [self.run_blocks(x).permute(0, 3, 1, 2)]  # (I, C, h, w)
+
+    def run_blocks(self, x: Tensor) -> Tensor:
+        """Every block in turn, (I, h, w, C) in and out."""
         for block in self.blocks:
             x = block(x)
-        return [x.permute(0, 3, 1, 2)]  # (I, C, h, w)
+        return x
 
     def _tiled_positions(self, height: int, width: int) -> Tensor:
         """Repeat the learned table over the image and crop: tiled, not interpolated, as in training."""
