@@ -10,6 +10,7 @@ from torch import nn
 
 import conceptseg as cs
 from benchmarks.random_sam3 import write_random_sam3
+from conceptseg.benchmark import flops
 from conceptseg.benchmark.clock import StageClock
 from conceptseg.benchmark.flops import count_flops, matrix_peak
 from conceptseg.benchmark.programs import STAGES, Transformers
@@ -85,11 +86,24 @@ def test_a_module_inside_a_stage_is_timed_apart():
 
 
 def test_arithmetic_is_counted_once_per_stage(tiny_segmenter):
-    flops = count_flops(tiny_segmenter, COINS, "coin")
-    assert set(flops) == set(STAGES) - {"preprocess", "postprocess"}
-    assert all(count > 0 for count in flops.values())
-    assert flops["vision"] > flops["text"]
-    assert matrix_peak(torch.device("cpu"), torch.float32, repeats=1) > 1e8
+    counts = count_flops(tiny_segmenter, COINS, "coin")
+    assert set(counts) == set(STAGES) - {"preprocess", "postprocess"}
+    assert all(count > 0 for count in counts.values())
+    assert counts["vision"] > counts["text"]
+
+
+def test_the_peak_is_the_rate_of_the_fastest_product(monkeypatch):
+    rates = {(2, 3, 4): 5.0, (6, 7, 8): 9.0, (1, 1, 1): 2.0}
+    monkeypatch.setattr(flops, "PRODUCTS", tuple(rates))
+    monkeypatch.setattr(flops, "_rate", lambda size, *rest: rates[size])
+    assert matrix_peak(torch.device("cpu"), torch.float32) == 9.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_rate_of_a_product_is_that_of_its_fastest_layout(dtype, monkeypatch):
+    ticks = iter([0.0, 4.0] + [0.0, 2.0] * 5)
+    monkeypatch.setattr(flops.time, "perf_counter", lambda: next(ticks))
+    assert flops._rate((2, 3, 4), torch.device("cpu"), dtype, repeats=1) == 2 * 2 * 3 * 4 / 2.0
 
 
 def test_differences_are_told_in_shares_pixels_and_overlap():
@@ -125,3 +139,4 @@ def test_work_is_shown_with_its_share_of_the_peak():
     result = Benchmark("m", "i", 64, 1, "cpu", "float32", 2, 1, {"conceptseg": one}, work, peak_flops=4e9)
     lines = {line.split("|")[1].strip(): line for line in markdown(result, "").splitlines() if "|" in line}
     assert lines["fusion"].endswith("| 1.00 | 25% |")
+    assert lines["whole, 1 phrase"].endswith("| 6.00 | 19% |")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from conceptseg.segmenter import Segmenter
-from conceptseg.unstable import can_pack, packed_operator
+from conceptseg.unstable import can_pack, packed_operator, packed_product, packed_weight
 
-SIDE = 1024  # of the square matrices that the peak is measured with
+# Rows, inputs and outputs of the products that the peak is looked for in: squares, and the trunk of SAM 3.
+PRODUCTS = ((1024, 1024, 1024), (2048, 2048, 2048), (1728, 1024, 3072), (5184, 1024, 1024))
+LARGE_PRODUCT = (8192, 8192, 8192)  # smaller ones leave parts of a GPU without work
 
 
 def count_flops(segmenter: Segmenter, image: Path, phrase: str, threshold: float = 0.5) -> dict[str, int]:
@@ -72,13 +75,30 @@ def _frozen(module: nn.Module) -> Iterator[None]:
 
 
 def matrix_peak(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> float:
-    """Floating-point operations a second of the fastest of a few products of square matrices."""
-    a = torch.randn(SIDE, SIDE, device=device, dtype=dtype)
+    """Floating-point operations a second of the fastest product of matrices, of several sizes and layouts.
+
+    No single one will do: squares of 1024 reached 346 GFLOP/s in one run and 1,053 in the next.
+    """
+    sizes = (*PRODUCTS, LARGE_PRODUCT) if device.type == "cuda" else PRODUCTS
+    return max(_rate(size, device, dtype, repeats) for size in sizes)
+
+
+@torch.inference_mode()
+def _rate(size: tuple[int, int, int], device: torch.device, dtype: torch.dtype, repeats: int) -> float:
+    rows, inputs, outputs = size
+    x = torch.randn(rows, inputs, device=device, dtype=dtype)
+    weight = torch.randn(outputs, inputs, device=device, dtype=dtype)
+    turned = weight.t().contiguous()
+    layouts: list[Callable[[], Tensor]] = [lambda: x @ turned, lambda: F.linear(x, weight)]
+    if device.type == "cpu" and dtype == torch.bfloat16 and can_pack():
+        packed = packed_weight(weight, rows)
+        layouts.append(lambda: packed_product(x, packed, None))
     best = float("inf")
     for _ in range(repeats + 1):  # the first one also sets things up
-        start = time.perf_counter()
-        a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * SIDE**3 / best
+        for multiply in layouts:
+            start = time.perf_counter()
+            multiply()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = min(best, time.perf_counter() - start)
+    return 2 * rows * inputs * outputs / best

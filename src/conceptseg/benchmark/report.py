@@ -37,12 +37,15 @@ def rows(result: Benchmark) -> tuple[list[str], list[list[str]]]:
     for stage in STAGES:
         table.append([stage, *_times([result.programs[n].stages.get(stage) for n in names])])
         if result.flops:
-            table[-1] += _work(result, stage)
+            seconds = result.programs[names[0]].stages.get(stage)
+            table[-1] += _work(result.flops.get(stage), seconds, result.peak_flops)
     for count in result.programs[names[0]].end_to_end:
         what = f"whole, {count} phrase{'s' * (count != 1)}"
         table.append([what, *_times([result.programs[n].end_to_end[count] for n in names])])
         if result.flops:
-            table[-1] += ["", ""]
+            # Counted for one phrase; what further ones share was counted with it.
+            total = sum(result.flops.values()) if count == 1 else None
+            table[-1] += _work(total, result.programs[names[0]].end_to_end[count], result.peak_flops)
     for kind in result.programs[names[0]].memory:
         found = [result.programs[n].memory[kind] for n in names]
         ratio = [f"{found[0] / found[1]:.2f}"] if len(found) == 2 else []
@@ -95,10 +98,8 @@ def _times(seconds: list[float | None]) -> list[str]:
     return shown
 
 
-def _work(result: Benchmark, stage: str) -> list[str]:
+def _work(flops: int | None, seconds: float | None, peak_flops: float) -> list[str]:
     """GFLOP of a stage, and which share of the machine's peak our time makes of it."""
-    flops = result.flops.get(stage)
-    seconds = next(iter(result.programs.values())).stages.get(stage)
     if not flops or not seconds:
         return ["", ""]
-    return [f"{flops / 1e9:,.2f}", f"{flops / seconds / result.peak_flops:.0%}"]
+    return [f"{flops / 1e9:,.2f}", f"{flops / seconds / peak_flops:.0%}"]
