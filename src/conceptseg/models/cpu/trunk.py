@@ -80,8 +80,8 @@ def _look(block: Block, x: Tensor, table: Tensor, asking: AttentionKernel) -> No
     groups, count, channels = x.shape
     tokens = x.view(-1, channels)
     qkv = attention.qkv(_normed(block.norm1, tokens)).view(groups, count, 3, attention.heads, -1)
-    _turn(qkv[:, :, :2], table)
-    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (g, heads, n, C / heads)
+    q, k = _turned(qkv[:, :, :2], table)  # (g, heads, n, C / heads)
+    v = qkv[:, :, 2].transpose(1, 2)
     read = attend(q, k, v, asking=asking).transpose(1, 2).reshape(-1, channels)
     _add(tokens, attention.proj(read))
 
@@ -105,12 +105,19 @@ def _add(tokens: Tensor, y: Tensor) -> None:
         tokens[some] += y[some]
 
 
-def _turn(qk: Tensor, table: Tensor) -> None:
-    """Turn queries and keys (g, n, 2, heads, d) where they lie, as `rope.rotate` does."""
-    for some in _pieces(qk.shape[1], len(qk)):
+def _turned(qk: Tensor, table: Tensor) -> Tensor:
+    """Queries and keys (g, n, 2, heads, d) turned as `rope.rotate` does, and laid out head by head.
+
+    Returns:
+        (2, g, heads, n, d).
+    """
+    groups, count, both, heads, width = qk.shape
+    turned = qk.new_empty(both, groups, heads, count, width)
+    for some in _pieces(count, groups):
         pairs = torch.unflatten(qk[:, some], -1, (-1, 2)).float()
         torch.view_as_complex(pairs).mul_(table[some])
-        qk[:, some] = pairs.flatten(-2)
+        turned[:, :, :, some] = pairs.flatten(-2).permute(2, 0, 3, 1, 4)
+    return turned
 
 
 def _pieces(count: int, groups: int = 1) -> Iterator[slice]:
