@@ -13,7 +13,7 @@ from conceptseg.models.cpu import modules, packing, parts, trunk
 from conceptseg.models.cpu.packing import PackedLinear
 from conceptseg.models.cpu.rounding import roundable
 from conceptseg.models.cpu.swap import fast_on_cpu
-from conceptseg.models.vision.vit import VisionTransformer
+from conceptseg.models.vision.vit import Block, VisionTransformer
 from conceptseg.unstable import can_pack
 from tests.models.tiny import randomise
 
@@ -34,7 +34,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Blocks of each time that the trunk goes in rows."""
     seen: list[int] = []
 
-    def note(blocks: nn.ModuleList, *rest: Any) -> Tensor:
+    def note(blocks: list[Block], *rest: Any) -> Tensor:
         seen.append(len(blocks))
         return trunk.run_in_rows(blocks, *rest)
 

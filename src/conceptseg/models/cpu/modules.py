@@ -21,7 +21,7 @@ from conceptseg.models.cpu.convolutions import (
 )
 from conceptseg.models.cpu.packing import PackedLinear
 from conceptseg.models.cpu.parts import asked_on_cpu, by_parts, in_parts
-from conceptseg.models.cpu.trunk import run_in_rows, runs_in_rows
+from conceptseg.models.cpu.trunk import blocks_in_rows, run_in_rows
 from conceptseg.models.decoder import Decoder, DecoderOutput
 from conceptseg.models.fusion_encoder import FusionEncoder, FusionOutput
 from conceptseg.models.layers.attention import Attention
@@ -67,9 +67,8 @@ class TrunkInRows(VisionTransformer):
     rows = 0  # tokens of a product; 0: block by block
 
     def run_blocks(self, x: Tensor) -> Tensor:  # (I, h, w, C)
-        if self.rows and in_parts(x) and runs_in_rows(self.blocks, x):
-            return run_in_rows(self.blocks, x, self.rows, self.asking)
-        return super().run_blocks(x)
+        blocks = blocks_in_rows(self.blocks, x) if self.rows and in_parts(x) else []
+        return run_in_rows(blocks, x, self.rows, self.asking) if blocks else super().run_blocks(x)
 
 
 class BlockInParts(Block):

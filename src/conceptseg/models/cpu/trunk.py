@@ -8,7 +8,7 @@ cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import torch
@@ -24,17 +24,12 @@ from conceptseg.models.vision.vit import Block, RotaryAttention
 PIECE = 96  # tokens that a thread norms, turns or adds at a time
 
 
-def runs_in_rows(blocks: nn.ModuleList, x: Tensor) -> bool:
-    """Whether these blocks and this map (I, h, w, C) are what `run_in_rows` takes."""
-    windows = {block.window for block in blocks if isinstance(block, Block) and block.window}
-    side = windows.pop() if len(windows) == 1 else 0
-    return (
-        x.dtype == torch.float32
-        and side > 0
-        and x.shape[1] % side == x.shape[2] % side == 0
-        and not windows
-        and all(isinstance(block, Block) and _is_packed(block) for block in blocks)
-    )
+def blocks_in_rows(modules: Iterable[nn.Module], x: Tensor) -> list[Block]:
+    """The blocks of a trunk, if these and the map (I, h, w, C) are what `run_in_rows` takes; else none."""
+    blocks = [module for module in modules if isinstance(module, Block) and _is_packed(module)]
+    sides = {block.window for block in blocks if block.window}
+    fit = len(sides) == 1 and all(length % side == 0 for length in x.shape[1:3] for side in sides)
+    return blocks if fit and x.dtype == torch.float32 and len(blocks) == len([*modules]) else []
 
 
 def _is_packed(block: Block) -> bool:
@@ -46,11 +41,11 @@ def _is_packed(block: Block) -> bool:
     return all(type(product) is PackedLinear for product in products) and gelu.approximate == "none"
 
 
-def run_in_rows(blocks: nn.ModuleList, x: Tensor, rows: int, asking: AttentionKernel) -> Tensor:
+def run_in_rows(blocks: Sequence[Block], x: Tensor, rows: int, asking: AttentionKernel) -> Tensor:
     """Every block in turn.
 
     Args:
-        blocks: that `runs_in_rows` allows.
+        blocks: of `blocks_in_rows`. They are not called: hooks on them do not run.
         x: (I, h, w, C), float32.
         rows: tokens of a product; at least those of a window.
         asking: kernel of the attention.
@@ -66,9 +61,9 @@ def run_in_rows(blocks: nn.ModuleList, x: Tensor, rows: int, asking: AttentionKe
         size_hw = (side, side) if block.window else (height, width)
         groups = x if block.window else x.view(images, -1, channels)  # what attends to itself
         table = _turns(*size_hw, side, *_positions(block.attention))
-        for part in groups.split(max(1, rows // groups.shape[1])):
+        for part in torch.split(groups, max(1, rows // groups.shape[1])):
             _look(block, part, table, asking)
-            for some in part.view(-1, channels).split(rows):
+            for some in torch.split(part.view(-1, channels), rows):
                 _think(block, some)
     x = x.view(images, height // side, width // side, side, side, channels).transpose(2, 3)
     return x.reshape(images, height, width, channels)
