@@ -15,9 +15,9 @@ PACKAGE = Path(conceptseg.__file__).parent
 LAYERS = (
     "choices errors unstable",
     "models",
-    "checkpoints compact_masks data dedupe device exemplar formats hub hub_download hub_files hub_upload images "
-    "labelling_formats loading losses mask_resize official_api plots polygons postprocess presence_reading "
-    "prompts report result runtime same_image segment_options segmenter",
+    "checkpoints compact_masks data dedupe device exemplar formats hub hub_download hub_files hub_upload "
+    "images labelling_formats loading losses mask_resize official_api plots polygons postprocess "
+    "presence_reading prompts report result runtime same_image segment_options segmenter",
     "evaluation",
     "train",
     "distil finetune exemplars export benchmark conformance labelling",
