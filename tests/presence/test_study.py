@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -82,7 +83,8 @@ def test_a_study_that_is_stopped_goes_on_and_ends_in_one_table(recipe: Path, tmp
 
 
 def test_what_was_spent_before_a_stop_is_counted(recipe: Path, tmp_path: Path) -> None:
-    chosen, out = read_study(recipe, ["seeds=[0]"]), tmp_path / "study"
+    whole, out = read_study(recipe, ["seeds=[0]"]), tmp_path / "study"
+    chosen = dataclasses.replace(whole, repairs=whole.repairs[2:])  # the one that trains
 
     def stop_after_the_training(what: str) -> None:
         if what == "seed 0: diagnosing and judging the student":
