@@ -18,7 +18,7 @@ LAYERS = (
     "checkpoints compact_masks data dedupe device exemplar formats hub hub_download hub_files hub_upload "
     "images labelling_formats loading losses mask_resize official_api plots polygons postprocess "
     "presence_reading prompts report result runtime same_image segment_options segmenter",
-    "evaluation",
+    "evaluation study",
     "train",
     "distil finetune exemplars export benchmark conformance labelling",
     "presence",  # repairs by distillation, and studies students
