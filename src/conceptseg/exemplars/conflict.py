@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,6 +28,14 @@ from conceptseg.segmenter import Segmenter
 MASK_SIDE = 96  # pixels per side of the masks that are compared
 
 
+@dataclass(frozen=True)
+class TwoGradients:
+    """Of one example's detection loss, on the weights of the vision encoder that both ways reach; flat."""
+
+    through_exemplar: Tensor
+    through_detector: Tensor
+
+
 def gradient_conflict(
     segmenter: Segmenter, images: Sequence[ShownImage], examples: Sequence[tuple[int, ShownObject]]
 ) -> list[dict[str, float]]:
@@ -38,21 +47,35 @@ def gradient_conflict(
     Raises:
         OptionError: the model was loaded in bfloat16.
     """
+    return [_compared(both_gradients(segmenter, images[number], it)) for number, it in examples]
+
+
+def both_gradients(segmenter: Segmenter, image: ShownImage, it: ShownObject) -> TwoGradients:
+    """The two gradients of one example box; the model stays as it is.
+
+    Raises:
+        OptionError: the model was loaded in bfloat16.
+    """
     detector = segmenter.trainable()
     shared = [p for part in (detector.vision_encoder, detector.neck) for p in part.parameters()]
     asked = [parameter.requires_grad for parameter in shared]
     try:
         for parameter in shared:
             parameter.requires_grad_(True)
-        return [_one(segmenter, images[number], it, shared) for number, it in examples]
+        return _one(segmenter, image, it, shared)
     finally:
         for parameter, before in zip(shared, asked, strict=True):
             parameter.requires_grad_(before)
 
 
-def _one(
-    segmenter: Segmenter, image: ShownImage, it: ShownObject, shared: Sequence[Tensor]
-) -> dict[str, float]:
+def _compared(gradients: TwoGradients) -> dict[str, float]:
+    one, other = gradients.through_exemplar, gradients.through_detector
+    lengths = float(one.norm()), float(other.norm())
+    cosine = float(F.cosine_similarity(other, one, dim=0)) if min(lengths) > 0 else math.nan
+    return {"cosine": cosine, "through_exemplar": lengths[0], "through_detector": lengths[1]}
+
+
+def _one(segmenter: Segmenter, image: ShownImage, it: ShownObject, shared: Sequence[Tensor]) -> TwoGradients:
     detector, device, config = segmenter.detector, segmenter.device, segmenter.config
     mean, std = config.preprocessing.mean, config.preprocessing.std
     with torch.enable_grad():
@@ -86,10 +109,7 @@ def _one(
         for a, b in zip(detector_side, exemplar_side, strict=True)
         if a is not None and b is not None
     ]
-    one, other = torch.cat([a for a, _ in both]), torch.cat([b for _, b in both])
-    lengths = float(other.norm()), float(one.norm())
-    cosine = float(F.cosine_similarity(one, other, dim=0)) if min(lengths) > 0 else math.nan
-    return {"cosine": cosine, "through_exemplar": lengths[0], "through_detector": lengths[1]}
+    return TwoGradients(torch.cat([b for _, b in both]), torch.cat([a for a, _ in both]))
 
 
 def _normalised(image: ShownImage, objects: Sequence[ShownObject]) -> Tensor:
