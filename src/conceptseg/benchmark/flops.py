@@ -30,13 +30,7 @@ def count_flops(segmenter: Segmenter, image: Path, phrase: str, threshold: float
     is not counted: for a phrase that finds nothing no pixels are decoded.
     """
     detector = segmenter.detector
-    # Attention is counted where it is done by plain products; fused forms differ from device to device.
-    with (
-        torch.no_grad(),
-        sdpa_kernel(SDPBackend.MATH),
-        _frozen(detector),
-        FlopCounterMode(display=False, custom_mapping=_packed_products()) as counter,
-    ):
+    with counting_flops(detector) as counter:
         segmenter.segment(image, text=phrase, threshold=threshold)
     counts = counter.get_flop_counts()
 
@@ -51,6 +45,19 @@ def count_flops(segmenter: Segmenter, image: Path, phrase: str, threshold: float
         "decoder": of(detector.decoder),
     }
     return stages | {"masks": counter.get_total_flops() - sum(stages.values())}
+
+
+@contextmanager
+def counting_flops(detector: nn.Module) -> Iterator[FlopCounterMode]:
+    """Count what the network computes within the block; gradients are off."""
+    # Attention is counted where it is done by plain products; fused forms differ from device to device.
+    with (
+        torch.no_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+        _frozen(detector),
+        FlopCounterMode(display=False, custom_mapping=_packed_products()) as counter,
+    ):
+        yield counter
 
 
 def _packed_products() -> dict[Any, Any]:
