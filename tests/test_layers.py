@@ -21,7 +21,7 @@ LAYERS = (
     "evaluation study",
     "train",
     "distil finetune exemplars export benchmark conformance labelling",
-    "presence",  # repairs by distillation, and studies students
+    "evidence presence",  # evidence measures what the slices say; presence repairs by distillation
     "cli review serving",
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}

@@ -1,0 +1,99 @@
+"""What every measurement of a claim is: work that gives rows, and rows that give lines and a verdict."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from conceptseg.evidence.pictures import Pictures
+from conceptseg.segmenter import Segmenter
+from conceptseg.study.intervals import Estimate
+from conceptseg.study.table import Table
+
+Row: TypeAlias = dict[str, Any]
+Word: TypeAlias = Literal["confirmed", "refuted", "depends", "cannot be tested here"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a claim's table.
+
+    Attributes:
+        name: what was measured.
+        estimate: with its interval.
+        style: format of the numbers, such as ".2f" or ".1%".
+        control: it says what happens without the cause that the claim names.
+        group: panel of the figure that it is drawn in; "" leaves it out.
+    """
+
+    name: str
+    estimate: Estimate
+    style: str = ".2f"
+    control: bool = False
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the lines say about the claim.
+
+    Attributes:
+        word: the verdict.
+        why: one sentence; the figures stand in `effect`.
+        effect: names of the lines that carry it.
+    """
+
+    word: Word
+    why: str
+    effect: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a recipe says about all measurements."""
+
+    seed: int = 0
+    fresh_seeds: tuple[int, ...] = (0, 1, 2)  # of freshly initialised encoders
+    half_trained: Segmenter | None = None  # the model at half of its training, where it was kept
+
+
+class Measurement(ABC):
+    """One claim that needs no training.
+
+    Attributes:
+        claim: "F2".
+        least: rows that the rules of evidence ask for; with fewer there is no verdict.
+        pictures: how many are looked at, some of which may give no row.
+        together: of them in one piece of work.
+        photographs: it is measured on photographs too.
+    """
+
+    claim: str
+    least: int = 200
+    pictures: int = 260
+    together: int = 4
+    photographs: bool = True
+    changed: str = ""  # what was changed, in words, for the head of the report
+
+    @abstractmethod
+    def measure(
+        self, segmenter: Segmenter, pictures: Pictures, numbers: range, options: Options
+    ) -> list[Row]:
+        """Rows of these pictures, each with `scene`, its number; what cannot be measured gives none."""
+
+    def finish(self, rows: list[Row]) -> list[Row]:
+        """What is kept of the rows, when all are there; by default they themselves."""
+        return rows
+
+    @abstractmethod
+    def lines(self, table: Table) -> list[Line]:
+        """Every line of the report, in order."""
+
+    @abstractmethod
+    def verdict(self, lines: dict[str, Line]) -> Verdict:
+        """By rule, from the lines."""
+
+    def examples(self, table: Table) -> int:
+        """How many examples there are, in the sense of the rules."""
+        return len(table)
