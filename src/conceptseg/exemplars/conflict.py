@@ -47,6 +47,7 @@ def gradient_conflict(
     Raises:
         OptionError: the model was loaded in bfloat16.
     """
+    segmenter.trainable()  # refuses what has no gradients before anything is computed
     return [_compared(both_gradients(segmenter, images[number], it)) for number, it in examples]
 
 
