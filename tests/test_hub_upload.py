@@ -35,6 +35,16 @@ def test_a_model_that_was_pushed_loads_by_its_name_and_comes_back(
         pull_model("me/tiny", pulled)
 
 
+def test_a_folder_here_of_the_same_name_is_not_what_is_pulled(
+    loopback_hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "me" / "tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(cs.ModelNotFoundError, match="no repository 'me/tiny'"):
+        pull_model("me/tiny", tmp_path / "pulled")
+    assert not (tmp_path / "pulled").exists()
+
+
 def test_an_exported_model_is_pushed_with_its_graphs(writable: FakeHub, tiny_onnx_folder: Path) -> None:
     push_model(tiny_onnx_folder, "me/exported", private=True)
     repository = writable.repositories["me/exported"]
@@ -57,12 +67,18 @@ def test_a_refusal_and_a_wrong_name_are_one_line(loopback_hub: FakeHub, tiny_mod
 
 
 def test_a_card_has_a_head_that_the_hub_reads_and_says_where_a_model_comes_from() -> None:
-    provenance = {"name": "mine", "licence": "Apache-2.0", "data": "nuclei", "steps": 60, "start": "nano"}
+    provenance = {
+        "name": "mine",
+        "licence": "Apache-2.0",
+        "data": "nuclei",
+        "steps": 60,
+        "start": "/home/me/runs/first",
+    }
     card = model_card(ModelConfig(provenance=provenance))
     _, head, text = card.split("---\n", 2)
     assert yaml.safe_load(head)["license"] == "apache-2.0"
     assert yaml.safe_load(head)["pipeline_tag"] == "image-segmentation"
-    for words in ("# mine", "**trained on**: nuclei", "**began with**: nano", "**steps**: 60"):
+    for words in ("# mine", "**trained on**: nuclei", "**began with**: first", "**steps**: 60"):
         assert words in text
 
 

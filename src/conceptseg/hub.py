@@ -56,7 +56,7 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     text = os.fspath(name)
     hub_id = HUB_ID.match(text)
     if isinstance(name, str) and hub_id and (hub_id["file"] or not text.endswith(FILE_SUFFIXES)):
-        return _from_hub(hub_id["repo"], hub_id["revision"], hub_id["file"])
+        return from_hub(hub_id["repo"], hub_id["revision"], hub_id["file"])
     if (
         not isinstance(name, str)
         or os.sep in text
@@ -105,7 +105,7 @@ def _what_there_is() -> str:
     )
 
 
-def _from_hub(repo: str, revision: str | None, checkpoint: str | None) -> Path:
+def from_hub(repo: str, revision: str | None, checkpoint: str | None) -> Path:
     try:
         repository = open_repository(repo, revision)
     except NoRepositoryError as error:

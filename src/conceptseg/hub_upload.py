@@ -10,7 +10,7 @@ from conceptseg.checkpoints.folder import FILES, UNUSED_FILE, open_model_folder
 from conceptseg.checkpoints.model_card import CARD, write_card
 from conceptseg.checkpoints.onnx_folder import read_onnx_config
 from conceptseg.errors import CheckpointError, OptionError
-from conceptseg.hub import HUB_ID, find_model
+from conceptseg.hub import HUB_ID, from_hub
 from conceptseg.hub_download import asking_hub
 
 
@@ -68,11 +68,12 @@ def pull_model(repo: str, folder: str | Path) -> Path:
         ModelNotFoundError, CheckpointError: as `find_model`.
     """
     folder = Path(folder)
-    if HUB_ID.match(repo) is None:
+    match = HUB_ID.match(repo)
+    if match is None:
         raise OptionError(f"{repo!r} is no name of a repository; give owner/name")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OptionError(f"{folder} is in use; give a folder that does not exist yet")
-    source = find_model(repo)
+    source = from_hub(match["repo"], match["revision"], match["file"])
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     if source.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -89,4 +90,7 @@ def _said(value: object) -> str:
         return "; ".join(f"{key.replace('_', ' ')} {_said(its)}" for key, its in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(_said(its) for its in value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    told = str(value)
+    return Path(told).name if os.path.isabs(told) else told  # where it lay on a disk is nobody's business

@@ -42,7 +42,7 @@ class OpenVinoGraph:
         try:
             self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
         except RuntimeError as error:  # OpenVINO's only class of errors
-            raise CheckpointError(f"OpenVINO cannot read {path}: {first_line(error)}") from error
+            raise CheckpointError(f"OpenVINO cannot read {path}: {reason_of(error)}") from error
         self._inputs = [NamedInput(port.get_any_name()) for port in self._compiled.inputs]
         self._turn = threading.Lock()
 
@@ -70,8 +70,8 @@ def import_openvino(needed_for: Path) -> Any:
     return openvino
 
 
-def first_line(error: Exception) -> str:
-    """What OpenVINO says below the lines that name its own files."""
+def reason_of(error: Exception) -> str:
+    """What OpenVINO says at last, below the lines that name its own files."""
     lines = [line.strip() for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith(("Exception from", "Check "))]
     return told[-1] if told else str(error)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from conceptseg.checkpoints.folder import load_model_folder
 from conceptseg.errors import ConfigError
+from conceptseg.hub import find_model
 from conceptseg.models.build import build_detector
 from conceptseg.models.config import TimmConfig
 from conceptseg.models.detector import Detector
@@ -28,12 +28,12 @@ def start_detector(choice: ModelChoice, tokenizer: Tokenizer) -> Detector:
 
     Raises:
         ConfigError: the starting model has another architecture, and the recipe asks for all of it.
-        MissingDependencyError, ModelNotFoundError: the trunk's weights cannot be had.
+        MissingDependencyError, ModelNotFoundError: the starting model or the trunk's weights cannot be had.
     """
     architecture = choice.detector_config()
     detector = build_detector(architecture)
     if choice.start is not None:
-        started, old_tokenizer, loaded = load_model_folder(choice.start)
+        started, old_tokenizer, loaded = load_model_folder(find_model(choice.start))
         if loaded.architecture != architecture and not choice.start_partly:
             raise ConfigError(
                 f"model.start {choice.start} has another architecture than model.preset "
@@ -92,7 +92,7 @@ def start_tokenizer(choice: ModelChoice) -> Tokenizer | None:
     text = choice.detector_config().text
     if choice.start is None:
         return None
-    tokenizer = Tokenizer.load(Path(choice.start) / "tokenizer.json", text.context_length)
+    tokenizer = Tokenizer.load(find_model(choice.start) / "tokenizer.json", text.context_length)
     return tokenizer if tokenizer.vocab_size <= text.vocab_size and not choice.new_tokenizer else None
 
 

@@ -2,7 +2,7 @@
 
 A batch norm that keeps its statistics multiplies and adds by channel, which the convolution before it can do
 as well. A convolution of one pixel is then a product of matrices, without the copies that torch makes in one
-thread. EfficientNet-Lite0 takes less than half the time so (docs/speed.md).
+thread. EfficientNet-Lite0 takes half the time so (docs/decisions/cpu-convolutions.md).
 """
 
 from __future__ import annotations
@@ -70,23 +70,22 @@ _FOLDED: WeakKeyDictionary[nn.Conv2d, Folded] = WeakKeyDictionary()
 
 
 def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """`norm(conv(x))` by running statistics, in one pass; folded anew when a weight has changed."""
+    """`norm(conv(x))` by running statistics; in float32 in one pass, folded anew when a weight has changed."""
+    if conv.weight.dtype != torch.float32:  # a product with what is rounded would be rounded once more
+        y: Tensor = norm(conv(x))
+        return y
     assert norm.running_mean is not None and norm.running_var is not None
-    tensors = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    tensors = (conv.weight, norm.running_mean, norm.running_var, norm.weight, norm.bias)
     state = tuple(state_of(tensor) for tensor in tensors)
     folded = _FOLDED.get(conv)
     if folded is None or folded.of != state:
-        weight, bias = fuse_conv_bn_weights(
-            conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
-        kind = conv.weight.dtype
-        folded = Folded(state, innermost(weight.detach().to(kind)), bias.detach().to(kind))
+        weight, mean, var, scale, offset = (tensor.detach() for tensor in tensors)
+        weight, bias = fuse_conv_bn_weights(weight, None, mean, var, norm.eps, scale, offset)
+        folded = Folded(state, innermost(weight), bias)
         _FOLDED[conv] = folded
     if is_pointwise(conv):
         return of_pixels(x, folded.weight, folded.bias)
-    return F.conv2d(
-        x, folded.weight, folded.bias, conv.stride, conv.padding, conv.dilation, conv.groups
-    )  # fmt: skip
+    return F.conv2d(x, folded.weight, folded.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def can_fold(module: nn.Module, x: Tensor) -> bool:
