@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/cpu_convolutions.py
 
 Prints the table of docs/decisions/cpu-convolutions.md, in processor milliseconds: medians of rounds in which
-both take turns, after two that are not counted. Errors are against the plain maps in float32, root mean square
-of the difference over that of the map, of the worst of the four.
+both take turns, after two that are not counted. Errors are against the plain maps in float32: root mean
+square of the difference over that of the map, of the worst of the four.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from conceptseg.loading import load
 from conceptseg.review import Review
 from conceptseg.review.app import make_review_app
 from tests.serving.conftest import MINUTE, running, until_ready
-from tests.serving.test_page import COINS, WAIT, expect
+from tests.serving.test_page import COINS, WAIT, expect, opened
 
 pytestmark = pytest.mark.slow
 
@@ -49,17 +49,9 @@ def url(review, nano):
 
 @pytest.fixture
 def page(browser, url):
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.set_default_timeout(WAIT)
-    errors, hosts = [], set()
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
-    page.goto(url)
-    expect(page.locator("#canvas")).to_be_focused(timeout=WAIT)  # where keys go
-    yield page
-    assert errors == [] and hosts <= {url.split("/")[2], ""}
-    context.close()
+    with opened(browser, url) as page:
+        expect(page.locator("#canvas")).to_be_focused(timeout=WAIT)  # where keys go
+        yield page
 
 
 def shows(page, selector, text):

@@ -1,5 +1,6 @@
 """The page in a real browser: headless Chromium, by Playwright."""
 
+import contextlib
 import io
 import json
 import os
@@ -32,8 +33,9 @@ def url():
         yield url
 
 
-@pytest.fixture
-def page(browser, url):
+@contextlib.contextmanager
+def opened(browser, url):
+    """A page, which must end without an error and without having asked another host."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     page.set_default_timeout(WAIT)
@@ -41,10 +43,16 @@ def page(browser, url):
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
     page.goto(url)
-    expect(page.locator("#model")).to_contain_text("nano", timeout=WAIT)
     yield page
     assert errors == [] and hosts <= {url.split("/")[2], ""}
     context.close()
+
+
+@pytest.fixture
+def page(browser, url):
+    with opened(browser, url) as page:
+        expect(page.locator("#model")).to_contain_text("nano", timeout=WAIT)
+        yield page
 
 
 def open_coins(page):

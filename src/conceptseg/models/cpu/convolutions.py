@@ -70,7 +70,7 @@ _FOLDED: WeakKeyDictionary[nn.Conv2d, Folded] = WeakKeyDictionary()
 
 
 def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """`norm(conv(x))` by running statistics; in float32 in one pass, folded anew when a weight has changed."""
+    """`norm(conv(x))` by running statistics; in float32 in one pass, made anew when a weight changed."""
     if conv.weight.dtype != torch.float32:  # a product with what is rounded would be rounded once more
         y: Tensor = norm(conv(x))
         return y
