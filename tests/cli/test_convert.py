@@ -37,6 +37,7 @@ def test_an_official_file_becomes_a_folder_that_can_be_described(run: Run, sam3:
     assert "official SAM 3" in done.out and "video tracker: 1 key, 2 kB" in done.out
     assert done.out.splitlines()[-1] == "wrote own"
     assert sorted(path.name for path in Path("own").iterdir()) == [
+        "README.md",
         "config.json",
         "model.safetensors",
         "tokenizer.json",
