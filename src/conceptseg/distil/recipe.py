@@ -16,6 +16,7 @@ from conceptseg.losses.alignment import AlignmentConfig
 from conceptseg.losses.detection import DetectionLossConfig, LossWeights
 from conceptseg.train.phases import PROGRESSIVE, AlignmentPhase, check_phases
 from conceptseg.train.run_config import RunConfig, check
+from conceptseg.train.trunk_weights import TrunkWeights
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class DistilRecipe(RunConfig):
     inherit: bool = False  # from a preset: encoders begin with those weights of the teacher's that fit
     # where it inherits: the blocks of the teacher's ViT that the student's begin as; empty: the first ones
     trunk_blocks: tuple[int, ...] = ()
+    trunk_weights: TrunkWeights | None = None  # from a preset: what a trunk of the kind "timm" begins with
     resolution: int | None = (
         None  # pixels per side that the student sees; None: as the teacher, or as its model
     )

@@ -37,6 +37,7 @@ from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.stop import StopRequest
 from conceptseg.train.task import Task
+from conceptseg.train.trunk_weights import start_trunk
 from conceptseg.train.validation import HeldOutLosses
 
 PROBE = (VISUAL, "a yellow school bus", "Über 12 naïve cafés", "zebra-striped star")
@@ -149,10 +150,14 @@ class DistilJob:
                 recipe.inherit,
                 recipe.trunk_blocks,
             )
+            if recipe.trunk_weights is not None:
+                start_trunk(detector.vision_encoder, config.architecture.vision, recipe.trunk_weights)
             fresh_parts = sorted({name.split(".")[0] for name in fresh})
         else:
             if recipe.architecture:
                 raise ConfigError("recipe.architecture changes a preset; a model keeps its own architecture")
+            if recipe.trunk_weights is not None:
+                raise ConfigError("recipe.trunk_weights begins a preset; a model keeps its own trunk")
             try:
                 detector, tokenizer, config = load_student(recipe.student, recipe.resolution)
             except ModelNotFoundError as error:
@@ -170,6 +175,8 @@ class DistilJob:
         provenance |= {"data": recipe.data.source, "steps": recipe.steps, "seed": recipe.seed}
         if fresh_parts:
             provenance["fresh"] = fresh_parts
+        if recipe.trunk_weights is not None:
+            provenance["trunk"] = recipe.trunk_weights
         licence = recipe.licence or theirs.provenance.get("licence")
         if licence is not None:
             provenance["licence"] = licence

@@ -139,7 +139,7 @@ class ConceptEvaluator:
         precision = tp / (self.predictions + INSTANCE_EPS)
         pmf1 = _harmonic(positive_precision, recall, INSTANCE_EPS)
         f1 = _harmonic(precision, recall, INSTANCE_EPS)
-        mcc = self._matthews_correlation()
+        mcc = float(_matthews_correlation(*self.image_level.values()))
         cgf1 = pmf1 * mcc
         at_50, at_75 = 0, 5
         image = self.image_level
@@ -169,10 +169,10 @@ class ConceptEvaluator:
             predictions=self.predictions,
         )
 
-    def _matthews_correlation(self) -> float:
-        tp, fp, tn, fn = (self.image_level[name] for name in ("tp", "fp", "tn", "fn"))
-        spread = float((tp + fp) * (tp + fn)) * float((tn + fp) * (tn + fn))
-        return float((tp * tn - fp * fn) / (np.sqrt(spread) + IMAGE_EPS))
+    def counts(self) -> NDArray[np.int64]:
+        """(C,) sums that cgF1 follows from (`cgf1_of`); those of several evaluators may be added."""
+        instances = [*self.true_positives, self.predictions_where_present, self.targets]
+        return np.array([*instances, *self.image_level.values()], np.int64)
 
     def _regions(self, pair: ConceptPair) -> tuple[Any, Any]:
         """Predictions above the score threshold, and ground truth that is not ignored."""
@@ -191,6 +191,28 @@ class ConceptEvaluator:
         if len(pair.ignored) != len(target):
             raise DataError(f"{len(pair.ignored)} ignored flags for {len(target)} target {self.kind}")
         return kept, _select(target, ~np.asarray(pair.ignored, dtype=bool))
+
+
+def cgf1_of(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean cgF1 over the IoU thresholds.
+
+    Args:
+        counts: (..., C) as `ConceptEvaluator.counts`, sums or weighted sums of them.
+
+    Returns:
+        (...)
+    """
+    thresholds = len(IOU_THRESHOLDS)
+    tp, where_present, targets = (counts[..., :thresholds], *np.moveaxis(counts[..., thresholds:-4], -1, 0))
+    precision, recall = (tp / (total[..., None] + INSTANCE_EPS) for total in (where_present, targets))
+    pmf1: NDArray[np.float64] = _harmonic(precision, recall, INSTANCE_EPS).mean(-1)
+    return pmf1 * _matthews_correlation(*np.moveaxis(counts[..., -4:], -1, 0))
+
+
+def _matthews_correlation(tp: Any, fp: Any, tn: Any, fn: Any) -> Any:
+    tp, fp, tn, fn = (np.asarray(count, np.float64) for count in (tp, fp, tn, fn))
+    spread = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return (tp * tn - fp * fn) / (np.sqrt(spread) + IMAGE_EPS)
 
 
 def _select(regions: Sequence[Rle] | NDArray[Any], chosen: NDArray[np.bool_]) -> Sequence[Rle] | NDArray[Any]:

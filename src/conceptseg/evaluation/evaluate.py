@@ -131,7 +131,7 @@ def evaluate(
     for index in range(count):
         image = dataset[index]
         for answer in asker.answers(image):
-            pair = _as_pair(answer, with_masks=dataset.has_masks)
+            pair = as_pair(answer, with_masks=dataset.has_masks)
             matches = tally.add(answer.phrase, pair, answer.result.presence, answer.result.presence_logit)
             if matches is not None and worst:
                 mistakes.add(image.path, answer.phrase, pair, matches)
@@ -164,7 +164,7 @@ def evaluate(
     )
 
 
-def _as_pair(answer: Answer, with_masks: bool) -> ConceptPair:
+def as_pair(answer: Answer, with_masks: bool) -> ConceptPair:
     """An answer as the metrics take it; masks as run lengths."""
     result, (height, width) = answer.result, answer.result.image_size
     boxes = [it.box_xyxy for it in answer.objects]

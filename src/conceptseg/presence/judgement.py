@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from conceptseg.data.concept_data import ConceptDataset
-from conceptseg.evaluation.evaluate import evaluate
+from conceptseg.errors import DataError
+from conceptseg.evaluation.cgf1 import ConceptEvaluator
+from conceptseg.evaluation.evaluate import as_pair
+from conceptseg.evaluation.questions import Asker
 from conceptseg.presence.observe import observe
-from conceptseg.presence.pair_outcomes import presence_figures
+from conceptseg.presence.pair_outcomes import PairAnswer, presence_figures
 from conceptseg.report import markdown_table, percent, shown
 from conceptseg.segmenter import Segmenter
 
@@ -49,6 +53,27 @@ class Judgement:
         return cls(**{name: math.nan if value is None else value for name, value in values.items()})
 
 
+@dataclass(frozen=True)
+class JudgedImage:
+    """What a judgement follows from, of one image.
+
+    Attributes:
+        concept: counts of cgF1, those of masks where the data has masks, else of boxes.
+        answers: of every phrase that was asked.
+    """
+
+    concept: ConceptEvaluator
+    answers: Sequence[PairAnswer]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers for JSON: counts, and lists that are parallel to `present`."""
+        columns = ("present", "presence_logit", "objects", "found_by_class", "found", "detections")
+        return {
+            "counts": self.concept.counts().tolist(),
+            **{name: [getattr(answer, name) for answer in self.answers] for name in columns},
+        }
+
+
 # (field, heading, shown x 100)
 COLUMNS = (
     ("cgf1", "cgF1", True),
@@ -64,30 +89,56 @@ COLUMNS = (
 )
 
 
-def judge(
+def judge(segmenter: Segmenter, dataset: ConceptDataset, threshold: float = 0.5) -> Judgement:
+    """Ask every phrase of every image; see `judge_images`."""
+    return summed_up(judge_images(segmenter, dataset, threshold))
+
+
+def judge_images(
     segmenter: Segmenter,
     dataset: ConceptDataset,
     threshold: float = 0.5,
     progress: Callable[[int, int], None] | None = None,
-) -> Judgement:
+) -> list[JudgedImage]:
     """Ask every phrase of every image twice: as in use, and looking inside.
 
     Args:
         segmenter: the model that is judged.
         dataset: labelled images.
         threshold: working threshold.
-        progress: as of `evaluate` and of `observe`, which both go through the images.
+        progress: called with the number of images that are done and the number wanted.
+
+    Raises:
+        DataError, ImageError: as `evaluate`.
     """
-    result = evaluate(segmenter, dataset, threshold=threshold, worst=0, progress=progress)
-    regions = result.masks if dataset.has_masks else result.boxes
-    seen = observe(
-        segmenter, dataset, count=len(dataset), threshold=threshold, compare=False, progress=progress
-    )
-    figures = presence_figures(seen.student)
+    count = len(dataset)
+    if not count:
+        raise DataError(f"{dataset.name}: the split {dataset.split} has no image to judge on")
+    asker = Asker(segmenter, dataset, "text", count=count, threshold=threshold, least_score=threshold)
+    judged = []
+    for number in range(count):
+        image = dataset[number]
+        concept = ConceptEvaluator("masks" if dataset.has_masks else "boxes", threshold)
+        for answer in asker.answers(image):
+            concept.add(as_pair(answer, with_masks=dataset.has_masks))
+        seen = observe(segmenter, [image], count=1, threshold=threshold, compare=False)
+        judged.append(JudgedImage(concept, seen.student))
+        if progress is not None:
+            progress(number + 1, count)
+    return judged
+
+
+def summed_up(images: Sequence[JudgedImage]) -> Judgement:
+    """The figures of all images together."""
+    total = ConceptEvaluator(images[0].concept.kind, images[0].concept.score_threshold)
+    for image in images:
+        total.merge(image.concept)
+    concept = total.compute()
+    figures = presence_figures([answer for image in images for answer in image.answers])
     return Judgement(
-        cgf1=regions["cgf1"],
-        il_mcc=regions["il_mcc"],
-        pmf1=regions["pmf1"],
+        cgf1=concept.cgf1,
+        il_mcc=concept.il_mcc,
+        pmf1=concept.pmf1,
         auroc=figures.auroc,
         ece=figures.ece,
         found=figures.found,

@@ -4,7 +4,7 @@
     FOLDER/teacher.json                   the teacher, judged
     FOLDER/seed-0/stage-1/                run folder of stage 1; its model is what is repaired
     FOLDER/seed-0/diagnosis/              of that student against its teacher
-    FOLDER/seed-0/stage-1.json            that student, judged
+    FOLDER/seed-0/stage-1.json            that student, judged, with the values of every image
     FOLDER/seed-0/NAME/, NAME.json        each repair: a model folder, and what it is worth and cost
     FOLDER/study.json, report.md, *.png   all of it
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,7 @@ from conceptseg.errors import ConfigError, OptionError, TrainingError
 from conceptseg.loading import load
 from conceptseg.models.config import config_from_dict
 from conceptseg.presence.diagnosis import diagnose
-from conceptseg.presence.judgement import Judgement, judge
+from conceptseg.presence.judgement import Judgement, judge_images, summed_up
 from conceptseg.presence.labelled_data import fitting_data
 from conceptseg.presence.repairing import REPAIR, SPENT, check_repair, write_repaired
 from conceptseg.presence.repairs.case import RepairCase, RepairOptions
@@ -115,11 +115,15 @@ def read_study(source: str | Path, overrides: Sequence[str] | None = None) -> St
     Raises:
         ConfigError: unknown name, unknown key, or a value of the wrong type.
     """
-    values = recipe_values(source, overrides)
-    choices = values.pop("repairs", [])
+    return study_of(recipe_values(source, overrides))
+
+
+def study_of(values: Mapping[str, Any]) -> StudyRecipe:
+    """A study's recipe from plain values; errors as of `read_study`."""
+    choices = values.get("repairs", [])
     if not isinstance(choices, list):
         raise ConfigError("recipe.repairs must be a list")
-    recipe = config_from_dict(StudyRecipe, values, "recipe")
+    recipe = config_from_dict(StudyRecipe, {**values, "repairs": []}, "recipe")
     repairs = [config_from_dict(RepairChoice, it, f"recipe.repairs[{i}]") for i, it in enumerate(choices)]
     read_recipe(DistilRecipe, "distil-1", list(recipe.stage_1))  # a typo is said now and not in an hour
     return dataclasses.replace(recipe, repairs=tuple(repairs))
@@ -257,8 +261,13 @@ class Study:
     def _judged(
         self, model: Segmenter, judging: ConceptDataset, spent: dict[str, float] | None = None
     ) -> dict[str, Any]:
-        judgement = judge(model, judging, self.recipe.threshold, self._go_on)
-        return {"judgement": judgement.to_dict(), "spent": spent or {}, "model": describe_model(model)}
+        images = judge_images(model, judging, self.recipe.threshold, self._go_on)
+        return {
+            "judgement": summed_up(images).to_dict(),
+            "spent": spent or {},
+            "model": describe_model(model),
+            "images": [image.to_dict() for image in images],
+        }
 
     def _start(self, part: str) -> None:
         self._stop.check()

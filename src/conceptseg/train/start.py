@@ -11,7 +11,6 @@ from conceptseg.checkpoints.folder import load_model_folder
 from conceptseg.errors import ConfigError
 from conceptseg.hub import find_model
 from conceptseg.models.build import build_detector
-from conceptseg.models.config import TimmConfig
 from conceptseg.models.detector import Detector
 from conceptseg.models.text.clip import TextEncoder
 from conceptseg.models.text.tokenizer import Tokenizer
@@ -44,8 +43,7 @@ def start_detector(choice: ModelChoice, tokenizer: Tokenizer) -> Detector:
         if "text_encoder" not in choice.start_without:
             take_words(detector, tokenizer, started, old_tokenizer)
     if choice.trunk_weights is not None:
-        network = architecture.vision.network if isinstance(architecture.vision, TimmConfig) else ""
-        start_trunk(detector.vision_encoder, network, choice.trunk_weights)
+        start_trunk(detector.vision_encoder, architecture.vision, choice.trunk_weights)
     return detector
 
 

