@@ -1,4 +1,4 @@
-"""What every measurement of a claim is: work that gives rows, and rows that give lines and a verdict."""
+"""How a claim is settled: rows of a table give lines and a verdict; a measurement is work that gives rows."""
 
 from __future__ import annotations
 
@@ -58,33 +58,31 @@ class Options:
     half_trained: Segmenter | None = None  # the model at half of its training, where it was kept
 
 
-class Measurement(ABC):
-    """One claim that needs no training.
+class Settled(ABC):
+    """One claim, settled by a table.
 
     Attributes:
         claim: "F2".
-        least: rows that the rules of evidence ask for; with fewer there is no verdict.
-        pictures: how many are looked at, some of which may give no row.
-        together: of them in one piece of work.
+        least: examples that the rules of evidence ask for; with fewer there is no verdict.
         photographs: it is measured on photographs too.
+        changed: in words, for the head of the report.
     """
 
     claim: str
     least: int = 200
-    pictures: int = 260
-    together: int = 4
     photographs: bool = True
-    changed: str = ""  # what was changed, in words, for the head of the report
+    changed: str = ""
 
-    @abstractmethod
-    def measure(
-        self, segmenter: Segmenter, pictures: Pictures, numbers: range, options: Options
-    ) -> list[Row]:
-        """Rows of these pictures, each with `scene`, its number; what cannot be measured gives none."""
+    @property
+    def table(self) -> str:
+        """Name of the table, of which there is one for each kind of pictures."""
+        return self.claim
 
-    def finish(self, rows: list[Row]) -> list[Row]:
-        """What is kept of the rows, when all are there; by default they themselves."""
-        return rows
+    @property
+    def command(self) -> str:
+        """What measures it."""
+        data = " --data PHOTOS" if self.photographs else ""
+        return f"python benchmarks/evidence.py run --claims {self.claim}{data}"
 
     @abstractmethod
     def lines(self, table: Table) -> list[Line]:
@@ -97,3 +95,25 @@ class Measurement(ABC):
     def examples(self, table: Table) -> int:
         """How many examples there are, in the sense of the rules."""
         return len(table)
+
+
+class Measurement(Settled):
+    """A claim that needs no training, and the work that measures it.
+
+    Attributes:
+        pictures: how many are looked at, some of which may give no row.
+        together: of them in one piece of work.
+    """
+
+    pictures: int = 260
+    together: int = 4
+
+    @abstractmethod
+    def measure(
+        self, segmenter: Segmenter, pictures: Pictures, numbers: range, options: Options
+    ) -> list[Row]:
+        """Rows of these pictures, each with `scene`, its number; what cannot be measured gives none."""
+
+    def finish(self, rows: list[Row]) -> list[Row]:
+        """What is kept of the rows, when all are there; by default they themselves."""
+        return rows

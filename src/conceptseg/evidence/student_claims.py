@@ -1,0 +1,307 @@
+"""F3, F5, F6, F7: what the table of students says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.special import expit
+
+from conceptseg.evaluation.cgf1 import cgf1_of
+from conceptseg.evidence.measurement import Line, Settled, Verdict, Word
+from conceptseg.evidence.students import STUDENT, TABLE, TEACHER
+from conceptseg.study.intervals import Array, Bootstrap, Estimate, Statistic
+from conceptseg.study.table import Table
+
+CLAIMED_ORDER = ("ignore", "finetune", "distil", "offset")
+LATER_PARTS = "later-parts"  # the repair that leaves the student's features as they are
+# What each word of a diagnosis asks for, among the repairs of the studies.
+ADVICE = {"none": STUDENT, "calibrate": "calibrate", "finetune": "finetune", "distil": "distil"}
+CLOSE = 0.01  # of cgF1: a repair within it of the best one is as good
+
+
+class StudentClaim(Settled):
+    """A claim that the table of students settles; n is pairs with the phrase there, and as many without."""
+
+    photographs = False
+    changed = "encoders of the student, as its name says, and then its repair"
+
+    @property
+    def table(self) -> str:
+        return TABLE
+
+    @property
+    def command(self) -> str:
+        return "python benchmarks/students.py run"
+
+    def examples(self, table: Table) -> int:
+        pairs = [flag for row in table.rows for flag in row[TEACHER]["present"]]
+        return min(sum(pairs), len(pairs) - sum(pairs))
+
+
+def names_of(table: Table) -> list[str]:
+    return list(dict.fromkeys(table.column("student")))
+
+
+def draws_of(table: Table) -> Bootstrap:
+    return Bootstrap(table.column("scene"), table.column("seed"))
+
+
+def counts_of(table: Table, part: str) -> Array:
+    """(examples, C) counts of cgF1."""
+    return np.array([row[part]["counts"] for row in table.rows], np.float64)
+
+
+def cgf1(table: Table, part: str) -> Statistic:
+    counts = counts_of(table, part)
+    return lambda weights: cgf1_of(weights @ counts)
+
+
+def gain(table: Table, part: str, over: str) -> Statistic:
+    """cgF1 of one model less that of another."""
+    ours, theirs = cgf1(table, part), cgf1(table, over)
+    return lambda weights: ours(weights) - theirs(weights)
+
+
+def averaged(table: Table, statistic: Callable[[Table], Statistic]) -> Statistic:
+    """The mean over students, each of which counts the same."""
+    names = np.array(table.column("student"))
+    each = [(names == name, statistic(table.where(student=name))) for name in names_of(table)]
+    return lambda weights: np.mean([one(weights[:, rows]) for rows, one in each], 0)
+
+
+def summed(table: Table, part: str, name: str) -> list[float]:
+    """Sum over the pairs of each scene."""
+    return [float(sum(row[part][name])) for row in table.rows]
+
+
+def lost(table: Table, part: str) -> list[float]:
+    """Of each scene, the objects found by class score alone that presence takes."""
+    return [float(sum(row[part]["found_by_class"]) - sum(row[part]["found"])) for row in table.rows]
+
+
+def logits(table: Table, part: str, present: bool) -> list[float | None]:
+    """Of each scene, the mean presence logit of the phrases that are there, or of those that are not."""
+    values = []
+    for row in table.rows:
+        pairs = zip(row[part]["present"], row[part]["presence_logit"], strict=True)
+        chosen = [logit for flag, logit in pairs if flag == present]
+        values.append(float(np.mean(chosen)) if chosen else None)
+    return values
+
+
+class PresenceCollapse(StudentClaim):
+    """F3. Control: the teacher; and the text encoder in place of the vision encoder."""
+
+    claim = "F3"
+
+    def lines(self, table: Table) -> list[Line]:
+        lines = []
+        for name in names_of(table):
+            some, control = table.where(student=name), not name.startswith("vision")
+            draws = draws_of(some)
+            by_class = {
+                part: summed(some, part, "found_by_class") for part in (TEACHER, STUDENT, LATER_PARTS)
+            }
+            fallen = [
+                draws.difference(logits(some, part, True), logits(some, TEACHER, True))
+                for part in (STUDENT, LATER_PARTS)
+            ]
+            taken = {part: lost(some, part) for part in by_class}
+            beyond = draws.of(
+                lambda w, t=taken, b=by_class: (
+                    (w @ t[STUDENT]) / (w @ b[STUDENT])  # type: ignore[misc]
+                    - (w @ t[TEACHER]) / (w @ b[TEACHER])
+                )
+            )
+            back = draws.of(
+                lambda w, t=taken, b=by_class: (
+                    (w @ t[STUDENT]) / (w @ b[STUDENT])  # type: ignore[misc]
+                    - (w @ t[LATER_PARTS]) / (w @ b[LATER_PARTS])
+                )
+            )
+            group = "true detections that presence takes, beyond the teacher"
+            lines += [
+                Line(f"{name}: logit of present phrases less the teacher's", fallen[0], ".2f", control),
+                Line(f"{name}: the same, later parts trained", fallen[1], ".2f", control),
+                Line(f"{name}: found by class score alone, of the teacher's",
+                     draws.ratio(by_class[STUDENT], by_class[TEACHER]), ".1%", control),
+                Line(f"{name}: lost to presence", draws.ratio(taken[STUDENT], by_class[STUDENT]), ".1%", control),
+                Line(f"{name}: lost to presence beyond the teacher", beyond, ".1%", control, group),
+                Line(f"{name}: of it back with later parts trained", back, ".1%", control, group),
+                Line(f"{name}: cgF1 less the teacher's", _points(draws.of(gain(some, STUDENT, TEACHER))), ".1f",
+                     control),
+                Line(f"{name}: the same, later parts trained",
+                     _points(draws.of(gain(some, LATER_PARTS, TEACHER))), ".1f", control),
+            ]  # fmt: skip
+        return lines
+
+    def verdict(self, lines: dict[str, Line]) -> Verdict:
+        students = dict.fromkeys(name.split(":")[0] for name in lines if name.startswith("vision"))
+        effect = tuple(
+            f"{name}: {what}"
+            for name in students
+            for what in ("lost to presence beyond the teacher", "of it back with later parts trained")
+        )
+        surely = {name: lines[f"{name}: lost to presence beyond the teacher"].estimate for name in students}
+        collapsed = [name for name, it in surely.items() if it.above()]
+        back = [
+            name for name in collapsed
+            if lines[f"{name}: of it back with later parts trained"].estimate.above(surely[name].value / 2)
+        ]  # fmt: skip
+        if not collapsed:
+            return Verdict("refuted", "a student with another trunk loses no more to presence", effect)
+        if not back:
+            return Verdict(
+                "refuted", "training what comes after, on the same features, does not bring half back", effect
+            )
+        if len(back) < len(students):
+            return Verdict("depends", "on the student: not with all is it so", effect)
+        return Verdict(
+            "confirmed",
+            "another trunk alone loses detections to presence, and what comes after brings most of them back "
+            "once it has seen these features",
+            effect,
+        )
+
+
+class RepairOrder(StudentClaim):
+    """F5. Control: the student as it is."""
+
+    claim = "F5"
+
+    def lines(self, table: Table) -> list[Line]:
+        repairs = [
+            name for name in table.rows[0] if name not in ("student", "seed", "scene", TEACHER, STUDENT)
+        ]
+        draws = draws_of(table)
+        missing = draws.of(averaged(table, lambda some: gain(some, TEACHER, STUDENT)))
+        lines = [Line("lost to the teacher, in points of cgF1", _points(missing), ".1f", True)]
+        for repair in repairs:
+            found = draws.of(averaged(table, lambda some, it=repair: gain(some, it, STUDENT)))  # type: ignore[misc]
+            lines.append(Line(f"{repair}: gain in cgF1", _points(found), ".1f", group="gain in cgF1, points"))
+        for part in (TEACHER, STUDENT, *repairs):
+            answered = draws.of(averaged(table, lambda some, it=part: _answered(some, it)))  # type: ignore[misc]
+            lines.append(
+                Line(f"{part}: absent phrases answered", answered, ".1%", part in (TEACHER, STUDENT))
+            )
+        for name in names_of(table):
+            some = table.where(student=name)
+            own = draws_of(some)
+            for repair in repairs:
+                found = own.of(gain(some, repair, STUDENT))
+                lines.append(Line(f"{name}, {repair}: gain in cgF1", _points(found), ".1f"))
+        for first, second in zip(CLAIMED_ORDER, CLAIMED_ORDER[1:], strict=False):
+            found = draws.of(averaged(table, lambda some, a=first, b=second: gain(some, a, b)))  # type: ignore[misc]
+            lines.append(Line(f"{first} less {second}, cgF1", _points(found), ".1f"))
+        for part in repairs:
+            seconds = [float(about["seconds"][part] or 0) for about in table.setup["students"]]
+            mean = float(np.mean(seconds))
+            estimate = Estimate(mean, min(seconds), max(seconds), len(seconds), len(seconds))
+            lines.append(Line(f"{part}: processor seconds, from least to most", estimate, ".0f"))
+        return lines
+
+    def verdict(self, lines: dict[str, Line]) -> Verdict:
+        pairs = list(zip(CLAIMED_ORDER, CLAIMED_ORDER[1:], strict=False))
+        effect = tuple(f"{repair}: gain in cgF1" for repair in CLAIMED_ORDER)
+        wrong = [f"{b} before {a}" for a, b in pairs if lines[f"{a} less {b}, cgF1"].estimate.below()]
+        if wrong:
+            return Verdict("refuted", f"by what they bring, {' and '.join(wrong)}", effect)
+        if all(lines[f"{a} less {b}, cgF1"].estimate.above() for a, b in pairs):
+            return Verdict("confirmed", "each brings more than the next", effect)
+        return Verdict("depends", "no two neighbours are surely in the other order", effect)
+
+
+class ForeignOffset(StudentClaim):
+    """F6. Offsets fitted to labels; a pair is right if presence is above one half where the phrase is there."""
+
+    claim = "F6"
+    changed = "the offset of the presence logit: the student's own, or that of another one"
+
+    def lines(self, table: Table) -> list[Line]:
+        offsets = {(it["student"], it["seed"]): float(it["offset"]) for it in table.setup["students"]}
+        draws = draws_of(table)
+        none, own, foreign = [], [], []
+        for row in table.rows:
+            mine = (row["student"], row["seed"])
+            pairs = row[STUDENT]["present"], row[STUDENT]["presence_logit"]
+            others = [value for (name, _), value in offsets.items() if name != mine[0]]
+            none.append(_right(*pairs, 0.0))
+            own.append(_right(*pairs, offsets[mine]))
+            foreign.append(np.mean([_right(*pairs, value) for value in others]) if others else None)
+        values = [float(value) for value in offsets.values()]
+        spread = Estimate(float(np.std(values)), min(values), max(values), len(values), len(values))
+        group = "balanced share of right pairs"
+        return [
+            Line("offsets: standard deviation, from least to most", spread),
+            Line("right without an offset", draws.mean(none), ".1%", True, group),
+            Line("right with its own offset", draws.mean(own), ".1%", group=group),
+            Line("right with another student's", draws.mean(foreign), ".1%", group=group),
+            Line("own less another's", draws.difference(own, foreign), ".1%"),
+            Line("another's less none", draws.difference(foreign, none), ".1%"),
+        ]
+
+    def verdict(self, lines: dict[str, Line]) -> Verdict:
+        effect = ("own less another's", "another's less none")
+        worse, still = (lines[name].estimate for name in effect)
+        if not worse.above():
+            return Verdict("refuted", "another student's offset does as well", effect)
+        if still.above():
+            return Verdict("depends", "its own is better, but another student's still helps", effect)
+        return Verdict("confirmed", "another student's offset is worse than its own, and no help", effect)
+
+
+class VerdictChoice(StudentClaim):
+    """F7. A recommendation is right if no other brings over `CLOSE` more."""
+
+    claim = "F7"
+    changed = "nothing: what the diagnosis of each student recommends, against what every repair brought"
+
+    def lines(self, table: Table) -> list[Line]:
+        lines, right = [], []
+        about = [(it["student"], it["seed"], it["verdict"]) for it in table.setup["students"]]
+        for name, seed, word in about:
+            some = table.where(student=name, seed=seed)
+            values = {part: float(cgf1(some, part)(np.ones((1, len(some))))[0]) for part in ADVICE.values()}
+            best = max(values, key=lambda part: values[part])
+            chosen = ADVICE.get(word, STUDENT)
+            right.append(float(values[best] - values[chosen] <= CLOSE))
+            found = Bootstrap(some.column("scene")).of(gain(some, chosen, best))
+            lines.append(
+                Line(f"{name}, seed {seed}: {word} less the best ({best}), cgF1", _points(found), ".1f")
+            )
+        units = Bootstrap([f"{name} {seed}" for name, seed, _ in about])
+        return [Line("recommendations that are right", units.mean(right), ".0%"), *lines]
+
+    def verdict(self, lines: dict[str, Line]) -> Verdict:
+        effect = ("recommendations that are right",)
+        found = lines[effect[0]].estimate
+        word: Word = "confirmed" if found.value >= 0.8 else "refuted"
+        why = f"of {found.examples} students; the bar is 80%"
+        return Verdict(word, why, effect)
+
+
+def _answered(table: Table, part: str) -> Statistic:
+    absent, answered = [], []
+    for row in table.rows:
+        pairs = list(zip(row[part]["present"], row[part]["detections"], strict=True))
+        absent.append(float(sum(not flag for flag, _ in pairs)))
+        answered.append(float(sum(not flag and count > 0 for flag, count in pairs)))
+    return lambda weights: (weights @ np.array(answered)) / (weights @ np.array(absent))
+
+
+def _right(present: Sequence[bool], presence_logits: Sequence[float], offset: float) -> float | None:
+    """Mean of the shares that are right among present and among absent phrases."""
+    said = expit(np.array(presence_logits) + offset) > 0.5
+    there = np.array(present, bool)
+    if there.all() or not there.any():
+        return None
+    return float((said[there].mean() + (~said[~there]).mean()) / 2)
+
+
+def _points(estimate: Estimate) -> Estimate:
+    """In hundredths."""
+    return Estimate(
+        100 * estimate.value, 100 * estimate.low, 100 * estimate.high,
+        estimate.examples, estimate.scenes, estimate.seeds,
+    )  # fmt: skip
