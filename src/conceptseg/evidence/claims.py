@@ -8,9 +8,10 @@ from conceptseg.evidence.component_costs import ComponentCosts
 from conceptseg.evidence.encoder_conflict import EncoderConflict
 from conceptseg.evidence.example_changes import ExampleContext, ExampleScale
 from conceptseg.evidence.example_robustness import ExampleRobustness
-from conceptseg.evidence.measurement import Measurement
+from conceptseg.evidence.measurement import Measurement, Settled
 from conceptseg.evidence.presence_shift import PresenceShift
 from conceptseg.evidence.prompt_swap import PromptSwap
+from conceptseg.evidence.student_claims import ForeignOffset, PresenceCollapse, RepairOrder, VerdictChoice
 from conceptseg.evidence.token_statistics import TokenStatistics
 
 
@@ -61,4 +62,10 @@ MEASUREMENTS: dict[str, Measurement] = {
         ExampleRobustness(),
         ComponentCosts(),
     )
+}
+
+# By all that this library settles: measurements, and what trained models gave.
+SETTLED: dict[str, Settled] = {
+    **MEASUREMENTS,
+    **{it.claim: it for it in (PresenceCollapse(), RepairOrder(), ForeignOffset(), VerdictChoice())},
 }

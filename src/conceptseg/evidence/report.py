@@ -16,8 +16,8 @@ import numpy as np
 
 from conceptseg.checkpoints.atomic_write import write_text
 from conceptseg.errors import DataError
-from conceptseg.evidence.claims import EXEMPLAR_GAP, FUSION_AND_PRESENCE, MEASUREMENTS, Claim
-from conceptseg.evidence.measurement import Line, Measurement, Verdict
+from conceptseg.evidence.claims import EXEMPLAR_GAP, FUSION_AND_PRESENCE, SETTLED, Claim
+from conceptseg.evidence.measurement import Line, Settled, Verdict
 from conceptseg.evidence.pictures import DrawnScenes, Photographs
 from conceptseg.report import BLUE, GREEN, GREY, can_draw, label_axes, markdown_table, save_chart
 from conceptseg.study.intervals import Estimate
@@ -30,7 +30,7 @@ COLOURS = {DrawnScenes.name: BLUE, Photographs.name: GREEN}
 
 
 @dataclass(frozen=True)
-class Settled:
+class Outcome:
     """One claim on one kind of pictures; `verdict` is None where there are too few examples."""
 
     table: Table
@@ -54,7 +54,7 @@ def write_report(results: Path, images: Path, claims: Path, weights: str | None)
     Raises:
         DataError: the page lacks its markers, or tables are of several models.
     """
-    settled = {claim: read_results(results, it, weights) for claim, it in MEASUREMENTS.items()}
+    settled = {claim: read_results(results, it, weights) for claim, it in SETTLED.items()}
     found = {str(one.table.setup["weights"]) for it in settled.values() for one in it.values()}
     if len(found) > 1:
         raise DataError(f"{results} holds tables of several models ({', '.join(sorted(found))}); keep one")
@@ -66,7 +66,7 @@ def write_report(results: Path, images: Path, claims: Path, weights: str | None)
                 draw_claim(by_source, picture)
                 written.append(picture)
             written.append(results / f"{claim}.md")
-            write_text(written[-1], claim_report(MEASUREMENTS[claim], by_source, picture, results))
+            write_text(written[-1], claim_report(SETTLED[claim], by_source, picture, results))
     page = claims.read_text(encoding="utf-8") if claims.is_file() else ""
     if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(END) < page.index(BEGIN):
         raise DataError(f"{claims} needs the lines {BEGIN} and {END}, between which the claims are written")
@@ -75,11 +75,11 @@ def write_report(results: Path, images: Path, claims: Path, weights: str | None)
     return [*written, claims]
 
 
-def read_results(results: Path, measurement: Measurement, weights: str | None) -> dict[str, Settled]:
+def read_results(results: Path, measurement: Settled, weights: str | None) -> dict[str, Outcome]:
     """Source -> what is settled of a claim, of the tables there are on these weights."""
     found = {}
     for source in SOURCES:
-        path = results / f"{measurement.claim}-{source}.json"
+        path = results / f"{measurement.table}-{source}.json"
         if path.is_file():
             table = Table.load(path)
             if len(table) and weights in (None, table.setup.get("weights")):
@@ -87,15 +87,15 @@ def read_results(results: Path, measurement: Measurement, weights: str | None) -
     return found
 
 
-def settle(measurement: Measurement, table: Table) -> Settled:
+def settle(measurement: Settled, table: Table) -> Outcome:
     """Lines and, with enough examples, the verdict."""
     lines = {line.name: line for line in measurement.lines(table)}
     examples = measurement.examples(table)
     enough = examples >= measurement.least
-    return Settled(table, lines, examples, measurement.verdict(lines) if enough else None)
+    return Outcome(table, lines, examples, measurement.verdict(lines) if enough else None)
 
 
-def claims_table(settled: Mapping[str, Mapping[str, Settled]]) -> str:
+def claims_table(settled: Mapping[str, Mapping[str, Outcome]]) -> str:
     """Both analyses, claim by claim."""
     parts = []
     for title, claims in (("Fusion and presence", FUSION_AND_PRESENCE), ("The exemplar gap", EXEMPLAR_GAP)):
@@ -112,7 +112,7 @@ def claims_table(settled: Mapping[str, Mapping[str, Settled]]) -> str:
 
 
 def claim_report(
-    measurement: Measurement, by_source: Mapping[str, Settled], picture: Path | None, folder: Path
+    measurement: Settled, by_source: Mapping[str, Outcome], picture: Path | None, folder: Path
 ) -> str:
     """One claim: verdicts, the picture, and every line.
 
@@ -150,12 +150,12 @@ def claim_report(
         "\n".join(verdicts),
         *([] if picture is None else [f"![The lines with their intervals]({relpath(picture, folder)})"]),
         markdown_table(headings, rows),
-        f"`{command(measurement.claim)}`, then `python benchmarks/evidence.py report`.",
+        f"`{measurement.command}`, then `python benchmarks/evidence.py report`.",
     ]
     return "\n\n".join(text) + "\n"
 
 
-def draw_claim(by_source: Mapping[str, Settled], path: Path) -> None:
+def draw_claim(by_source: Mapping[str, Outcome], path: Path) -> None:
     """The grouped lines, each with its interval; controls are hollow."""
     from matplotlib.figure import Figure
 
@@ -199,22 +199,16 @@ def draw_claim(by_source: Mapping[str, Settled], path: Path) -> None:
     save_chart(figure, path)
 
 
-def command(claim: str) -> str:
-    """What measures a claim."""
-    data = " --data PHOTOS" if MEASUREMENTS[claim].photographs else ""
-    return f"python benchmarks/evidence.py run --claims {claim}{data}"
-
-
 def shown(estimate: Estimate, style: str) -> str:
     """A figure with its interval: 0.31 [0.28, 0.34]."""
     return f"{_number(estimate.value, style)} {_interval(estimate, style)}"
 
 
-def _claim_rows(claim: Claim, by_source: Mapping[str, Settled]) -> Sequence[Sequence[str]]:
+def _claim_rows(claim: Claim, by_source: Mapping[str, Outcome]) -> Sequence[Sequence[str]]:
     if not by_source:
-        how = f"`{command(claim.number)}`" if claim.number in MEASUREMENTS else ""
+        how = f"`{SETTLED[claim.number].command}`" if claim.number in SETTLED else ""
         return [[claim.number, claim.says, "", NOT_YET, "", "", how]]
-    measurement = MEASUREMENTS[claim.number]
+    measurement = SETTLED[claim.number]
     report = f"[{claim.number}](../benchmarks/results/evidence/{claim.number}.md)"
     rows = []
     for number, (source, one) in enumerate(by_source.items()):
@@ -230,17 +224,17 @@ def _claim_rows(claim: Claim, by_source: Mapping[str, Settled]) -> Sequence[Sequ
                 f"**{_verdict(one, measurement)}**{_why(one)}",
                 effects,
                 str(one.examples),
-                f"`{command(claim.number)}`",
+                f"`{measurement.command}`",
             ]
         )
     return rows
 
 
-def _verdict(one: Settled, measurement: Measurement) -> str:
+def _verdict(one: Outcome, measurement: Settled) -> str:
     return one.verdict.word if one.verdict else f"no verdict: n is below {measurement.least}"
 
 
-def _why(one: Settled) -> str:
+def _why(one: Outcome) -> str:
     return f": {one.verdict.why}" if one.verdict else ""
 
 

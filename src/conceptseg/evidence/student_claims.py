@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from scipy.special import expit
@@ -17,6 +18,7 @@ CLAIMED_ORDER = ("ignore", "finetune", "distil", "offset")
 LATER_PARTS = "later-parts"  # the repair that leaves the student's features as they are
 # What each word of a diagnosis asks for, among the repairs of the studies.
 ADVICE = {"none": STUDENT, "calibrate": "calibrate", "finetune": "finetune", "distil": "distil"}
+BEYOND, BACK = "lost to presence beyond the teacher", "of it back with later parts trained"
 CLOSE = 0.01  # of cgF1: a repair within it of the best one is as good
 
 
@@ -59,8 +61,11 @@ def cgf1(table: Table, part: str) -> Statistic:
 
 def gain(table: Table, part: str, over: str) -> Statistic:
     """cgF1 of one model less that of another."""
-    ours, theirs = cgf1(table, part), cgf1(table, over)
-    return lambda weights: ours(weights) - theirs(weights)
+    return less(cgf1(table, part), cgf1(table, over))
+
+
+def less(first: Statistic, second: Statistic) -> Statistic:
+    return lambda weights: first(weights) - second(weights)
 
 
 def averaged(table: Table, statistic: Callable[[Table], Statistic]) -> Statistic:
@@ -75,9 +80,10 @@ def summed(table: Table, part: str, name: str) -> list[float]:
     return [float(sum(row[part][name])) for row in table.rows]
 
 
-def lost(table: Table, part: str) -> list[float]:
-    """Of each scene, the objects found by class score alone that presence takes."""
-    return [float(sum(row[part]["found_by_class"]) - sum(row[part]["found"])) for row in table.rows]
+def share_lost(table: Table, part: str) -> Statistic:
+    """Of the objects that are found by class score alone, those that presence takes."""
+    by_class, found = (np.array(summed(table, part, name)) for name in ("found_by_class", "found"))
+    return lambda weights: 1 - (weights @ found) / (weights @ by_class)
 
 
 def logits(table: Table, part: str, present: bool) -> list[float | None]:
@@ -98,56 +104,36 @@ class PresenceCollapse(StudentClaim):
     def lines(self, table: Table) -> list[Line]:
         lines = []
         for name in names_of(table):
-            some, control = table.where(student=name), not name.startswith("vision")
-            draws = draws_of(some)
-            by_class = {
-                part: summed(some, part, "found_by_class") for part in (TEACHER, STUDENT, LATER_PARTS)
+            some, as_control = table.where(student=name), {"control": not name.startswith("vision")}
+            draws, group = draws_of(some), "true detections that presence takes"
+            taken = {part: share_lost(some, part) for part in (TEACHER, STUDENT, LATER_PARTS)}
+            by_class = [summed(some, part, "found_by_class") for part in (STUDENT, TEACHER)]
+            estimates = {
+                "found by class score alone, of the teacher's": draws.ratio(*by_class),
+                "lost to presence": draws.of(taken[STUDENT]),
+                BEYOND: draws.of(less(taken[STUDENT], taken[TEACHER])),
+                BACK: draws.of(less(taken[STUDENT], taken[LATER_PARTS])),
             }
-            fallen = [
-                draws.difference(logits(some, part, True), logits(some, TEACHER, True))
-                for part in (STUDENT, LATER_PARTS)
-            ]
-            taken = {part: lost(some, part) for part in by_class}
-            beyond = draws.of(
-                lambda w, t=taken, b=by_class: (
-                    (w @ t[STUDENT]) / (w @ b[STUDENT])  # type: ignore[misc]
-                    - (w @ t[TEACHER]) / (w @ b[TEACHER])
-                )
-            )
-            back = draws.of(
-                lambda w, t=taken, b=by_class: (
-                    (w @ t[STUDENT]) / (w @ b[STUDENT])  # type: ignore[misc]
-                    - (w @ t[LATER_PARTS]) / (w @ b[LATER_PARTS])
-                )
-            )
-            group = "true detections that presence takes, beyond the teacher"
-            lines += [
-                Line(f"{name}: logit of present phrases less the teacher's", fallen[0], ".2f", control),
-                Line(f"{name}: the same, later parts trained", fallen[1], ".2f", control),
-                Line(f"{name}: found by class score alone, of the teacher's",
-                     draws.ratio(by_class[STUDENT], by_class[TEACHER]), ".1%", control),
-                Line(f"{name}: lost to presence", draws.ratio(taken[STUDENT], by_class[STUDENT]), ".1%", control),
-                Line(f"{name}: lost to presence beyond the teacher", beyond, ".1%", control, group),
-                Line(f"{name}: of it back with later parts trained", back, ".1%", control, group),
-                Line(f"{name}: cgF1 less the teacher's", _points(draws.of(gain(some, STUDENT, TEACHER))), ".1f",
-                     control),
-                Line(f"{name}: the same, later parts trained",
-                     _points(draws.of(gain(some, LATER_PARTS, TEACHER))), ".1f", control),
-            ]  # fmt: skip
+            for what, it in estimates.items():
+                shown = group if what in (BEYOND, BACK) else ""
+                lines.append(Line(f"{name}: {what}", it, ".1%", group=shown, **as_control))
+            for part, when in ((STUDENT, ""), (LATER_PARTS, ", later parts trained")):
+                logit = draws.difference(logits(some, part, True), logits(some, TEACHER, True))
+                worse = _points(draws.of(less(cgf1(some, part), cgf1(some, TEACHER))))
+                lines += [
+                    Line(f"{name}: logit if present, less the teacher's{when}", logit, ".2f", **as_control),
+                    Line(f"{name}: cgF1, less the teacher's{when}", worse, ".1f", **as_control),
+                ]
         return lines
 
     def verdict(self, lines: dict[str, Line]) -> Verdict:
         students = dict.fromkeys(name.split(":")[0] for name in lines if name.startswith("vision"))
-        effect = tuple(
-            f"{name}: {what}"
-            for name in students
-            for what in ("lost to presence beyond the teacher", "of it back with later parts trained")
-        )
-        surely = {name: lines[f"{name}: lost to presence beyond the teacher"].estimate for name in students}
+        effect = tuple(f"{name}: {what}" for name in students for what in (BEYOND, BACK))
+        surely = {name: lines[f"{name}: {BEYOND}"].estimate for name in students}
         collapsed = [name for name, it in surely.items() if it.above()]
         back = [
             name for name in collapsed
-            if lines[f"{name}: of it back with later parts trained"].estimate.above(surely[name].value / 2)
+            if lines[f"{name}: {BACK}"].estimate.above(surely[name].value / 2)
         ]  # fmt: skip
         if not collapsed:
             return Verdict("refuted", "a student with another trunk loses no more to presence", effect)
@@ -175,13 +161,13 @@ class RepairOrder(StudentClaim):
             name for name in table.rows[0] if name not in ("student", "seed", "scene", TEACHER, STUDENT)
         ]
         draws = draws_of(table)
-        missing = draws.of(averaged(table, lambda some: gain(some, TEACHER, STUDENT)))
+        missing = draws.of(averaged(table, partial(gain, part=TEACHER, over=STUDENT)))
         lines = [Line("lost to the teacher, in points of cgF1", _points(missing), ".1f", True)]
         for repair in repairs:
-            found = draws.of(averaged(table, lambda some, it=repair: gain(some, it, STUDENT)))  # type: ignore[misc]
+            found = draws.of(averaged(table, partial(gain, part=repair, over=STUDENT)))
             lines.append(Line(f"{repair}: gain in cgF1", _points(found), ".1f", group="gain in cgF1, points"))
         for part in (TEACHER, STUDENT, *repairs):
-            answered = draws.of(averaged(table, lambda some, it=part: _answered(some, it)))  # type: ignore[misc]
+            answered = draws.of(averaged(table, partial(_answered, part=part)))
             lines.append(
                 Line(f"{part}: absent phrases answered", answered, ".1%", part in (TEACHER, STUDENT))
             )
@@ -192,7 +178,7 @@ class RepairOrder(StudentClaim):
                 found = own.of(gain(some, repair, STUDENT))
                 lines.append(Line(f"{name}, {repair}: gain in cgF1", _points(found), ".1f"))
         for first, second in zip(CLAIMED_ORDER, CLAIMED_ORDER[1:], strict=False):
-            found = draws.of(averaged(table, lambda some, a=first, b=second: gain(some, a, b)))  # type: ignore[misc]
+            found = draws.of(averaged(table, partial(gain, part=first, over=second)))
             lines.append(Line(f"{first} less {second}, cgF1", _points(found), ".1f"))
         for part in repairs:
             seconds = [float(about["seconds"][part] or 0) for about in table.setup["students"]]
@@ -213,7 +199,7 @@ class RepairOrder(StudentClaim):
 
 
 class ForeignOffset(StudentClaim):
-    """F6. Offsets fitted to labels; a pair is right if presence is above one half where the phrase is there."""
+    """F6. Offsets are fitted to labels; a pair is right if presence tells by one half whether it is there."""
 
     claim = "F6"
     changed = "the offset of the presence logit: the student's own, or that of another one"

@@ -1,7 +1,7 @@
 """Students that lost one encoder or both, and every repair of them, as one table.
 
-The studies (`presence.study`) train and judge; here their values are collected. Rows are (student, seed, scene)
-with what every model gave there, so that all comparisons are paired.
+The studies (`presence.study`) train and judge; here their values are collected. Rows are (student, seed,
+scene) with what every model gave there, so that all comparisons are paired.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def collect_students(recipes: Mapping[str, StudyRecipe], studies: Path, out: Pat
     Raises:
         DataError: no student is done with all of its repairs for any seed.
     """
-    rows, students = [], []
+    rows: list[dict[str, Any]] = []
+    students: list[dict[str, Any]] = []
     for name, recipe in recipes.items():
         for seed in recipe.seeds:
             parts = [STUDENT, *(choice.name for choice in recipe.repairs)]
@@ -52,7 +53,12 @@ def collect_students(recipes: Mapping[str, StudyRecipe], studies: Path, out: Pat
     if not rows:
         raise DataError(f"{studies} holds no student with all of its repairs yet; run the studies first")
     recipe = next(iter(recipes.values()))
-    setup = {"model": recipe.teacher, "weights": weights, "claim": TABLE, "pictures": recipe.data}
+    setup: dict[str, Any] = {
+        "model": recipe.teacher,
+        "weights": weights,
+        "claim": TABLE,
+        "pictures": recipe.data,
+    }
     setup |= {"resolution": students[0]["resolution"][TEACHER], "dtype": recipe.dtype, "students": students}
     path = out / f"{TABLE}-{recipe.data}.json"
     Table(setup, rows).save(path)
@@ -62,7 +68,7 @@ def collect_students(recipes: Mapping[str, StudyRecipe], studies: Path, out: Pat
 def _about(name: str, seed: int, home: Path, judged: Mapping[str, Any]) -> dict[str, Any]:
     """What is said of a student as a whole."""
     diagnosis = json.loads((home / "diagnosis" / "diagnosis.json").read_text(encoding="utf-8"))
-    offset = read_config(home / "offset").presence_calibration.offset if "offset" in judged else None
+    offset = read_config(home / "offset")[0].presence_calibration.offset if "offset" in judged else None
     return {
         "student": name,
         "seed": seed,

@@ -76,6 +76,8 @@ def unpack(texts: Sequence[str]) -> NDArray[np.float64]:
 def _rounded(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_rounded(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
     value = value.item() if isinstance(value, np.generic) else value
     value = without_nan(value)
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
