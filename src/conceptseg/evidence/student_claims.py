@@ -104,7 +104,7 @@ class PresenceCollapse(StudentClaim):
     def lines(self, table: Table) -> list[Line]:
         lines = []
         for name in names_of(table):
-            some, as_control = table.where(student=name), {"control": not name.startswith("vision")}
+            some, control = table.where(student=name), not name.startswith("vision")
             draws, group = draws_of(some), "true detections that presence takes"
             taken = {part: share_lost(some, part) for part in (TEACHER, STUDENT, LATER_PARTS)}
             by_class = [summed(some, part, "found_by_class") for part in (STUDENT, TEACHER)]
@@ -116,13 +116,13 @@ class PresenceCollapse(StudentClaim):
             }
             for what, it in estimates.items():
                 shown = group if what in (BEYOND, BACK) else ""
-                lines.append(Line(f"{name}: {what}", it, ".1%", group=shown, **as_control))
+                lines.append(Line(f"{name}: {what}", it, ".1%", control, shown))
             for part, when in ((STUDENT, ""), (LATER_PARTS, ", later parts trained")):
                 logit = draws.difference(logits(some, part, True), logits(some, TEACHER, True))
                 worse = _points(draws.of(less(cgf1(some, part), cgf1(some, TEACHER))))
                 lines += [
-                    Line(f"{name}: logit if present, less the teacher's{when}", logit, ".2f", **as_control),
-                    Line(f"{name}: cgF1, less the teacher's{when}", worse, ".1f", **as_control),
+                    Line(f"{name}: logit if present, less the teacher's{when}", logit, ".2f", control),
+                    Line(f"{name}: cgF1, less the teacher's{when}", worse, ".1f", control),
                 ]
         return lines
 
