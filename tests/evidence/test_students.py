@@ -1,0 +1,154 @@
+"""Claims about students, from studies that are written by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conceptseg.checkpoints.config_file import write_config
+from conceptseg.errors import DataError
+from conceptseg.evaluation.cgf1 import ConceptEvaluator, ConceptPair
+from conceptseg.evidence.claims import SETTLED
+from conceptseg.evidence.measurement import Line, Verdict
+from conceptseg.evidence.students import collect_students
+from conceptseg.models.config import ModelConfig, PresenceCalibration
+from conceptseg.presence.study import StudyRecipe, study_of
+from conceptseg.study.table import Table
+from tests.models.tiny import tiny_config
+
+SCENES = 12
+REPAIRS = ("ignore", "calibrate", "offset", "finetune", "later-parts", "distil")
+
+
+def recipe_of(name: str) -> StudyRecipe:
+    method = dict.fromkeys(REPAIRS, "distil") | {"ignore": "ignore", "calibrate": "calibrate"}
+    method |= {"offset": "calibrate", "finetune": "finetune"}
+    return study_of(
+        {
+            "name": name,
+            "teacher": "nano",
+            "seeds": [0, 1],
+            "repairs": [{"name": it, "method": method[it]} for it in REPAIRS],
+        }
+    )
+
+
+def counts(present: int, found: int, answered: bool) -> list[int]:
+    """cgF1's counts of a scene with one phrase that is there and one that is not."""
+    evaluator = ConceptEvaluator("boxes")
+    boxes = np.array([[10.0 * i, 0, 10 * i + 8, 8] for i in range(present)])
+    evaluator.add(ConceptPair(np.ones(found), predicted_boxes=boxes[:found], target_boxes=boxes))
+    wrong = boxes[: int(answered)]
+    evaluator.add(ConceptPair(np.ones(len(wrong)), predicted_boxes=wrong, target_boxes=boxes[:0]))
+    return evaluator.counts().tolist()
+
+
+def judged(kept: int, logit: float, answered: bool = False) -> dict[str, object]:
+    """Every scene has four objects, found by class score alone; presence keeps so many."""
+    image = {
+        "counts": counts(4, kept, answered),
+        "present": [True, False],
+        "presence_logit": [logit, logit - 4],
+        "objects": [4, 0],
+        "found_by_class": [4, 0],
+        "found": [kept, 0],
+        "detections": [kept, int(answered)],
+    }
+    return {
+        "images": [image] * SCENES,
+        "spent": {"cpu_seconds": 3.0},
+        "model": {"resolution": 64, "gigaflops": 1.0},
+    }
+
+
+def write_study(
+    folder: Path,
+    shift: float,
+    student: int,
+    verdict: str = "calibrate",
+    repaired: dict[str, int] | None = None,
+) -> None:
+    """A student whose presence logits fell by `shift` and that finds so many of four objects."""
+    found = dict.fromkeys(REPAIRS, 4) | {"ignore": 3} | (repaired or {})
+    for seed in (0, 1):
+        home = folder / f"seed-{seed}"
+        (home / "diagnosis").mkdir(parents=True)
+        (home / "offset").mkdir()
+        config = ModelConfig(tiny_config(), presence_calibration=PresenceCalibration(1.0, shift))
+        write_config(home / "offset", config)
+        diagnosis = {"verdict": {"repair": verdict}, "drift": {"fusion memory": {"cosine": 0.8}}}
+        (home / "diagnosis" / "diagnosis.json").write_text(json.dumps(diagnosis))
+        (home / "stage-1.json").write_text(json.dumps(judged(student, 2 - shift)))
+        for name in REPAIRS:
+            (home / f"{name}.json").write_text(json.dumps(judged(found[name], 2, name == "ignore")))
+    (folder / "teacher.json").write_text(json.dumps(judged(4, 2)))
+
+
+def settled(claim: str, recipes: dict[str, StudyRecipe], folder: Path) -> tuple[dict[str, Line], Verdict]:
+    table = Table.load(collect_students(recipes, folder, folder / "out", "digest"))
+    lines = SETTLED[claim].lines(table)
+    by_name = {line.name: line for line in lines}
+    assert len(by_name) == len(lines)  # a name that stood twice would hide a line
+    return by_name, SETTLED[claim].verdict(by_name)
+
+
+@pytest.fixture
+def recipes() -> dict[str, StudyRecipe]:
+    return {name: recipe_of(name) for name in ("vision-1", "text-1")}
+
+
+def test_a_trunk_that_loses_to_presence_and_gets_it_back_confirms_the_cause(tmp_path, recipes) -> None:
+    write_study(tmp_path / "vision-1", 3.0, student=1)
+    write_study(tmp_path / "text-1", 0.0, student=4)
+    lines, verdict = settled("F3", recipes, tmp_path)
+    assert lines["vision-1: lost to presence beyond the teacher"].estimate.value == pytest.approx(0.75)
+    assert lines["vision-1: logit if present, less the teacher's"].estimate.value == pytest.approx(-3)
+    assert lines["text-1: lost to presence"].control and not lines["vision-1: lost to presence"].control
+    assert verdict.word == "confirmed"
+
+
+def test_what_training_the_later_parts_does_not_mend_has_another_cause(tmp_path, recipes) -> None:
+    write_study(tmp_path / "vision-1", 3.0, student=1, repaired={"later-parts": 1})
+    write_study(tmp_path / "text-1", 0.0, student=4)
+    assert settled("F3", recipes, tmp_path)[1].word == "refuted"
+
+
+def test_an_order_of_repairs_that_is_inverted_is_refuted_and_said(tmp_path, recipes) -> None:
+    for name in recipes:
+        write_study(tmp_path / name, 3.0, student=1, repaired={"finetune": 2})
+    lines, verdict = settled("F5", recipes, tmp_path)
+    assert lines["distil: gain in cgF1"].estimate.value > lines["finetune: gain in cgF1"].estimate.value > 0
+    assert verdict.word == "refuted" and "distil before finetune" in verdict.why
+    assert lines["ignore: absent phrases answered"].estimate.value == 1
+
+
+def test_an_offset_of_another_student_is_compared_with_its_own(tmp_path, recipes) -> None:
+    write_study(tmp_path / "vision-1", 4.0, student=1)  # there -2, absent -6: right only when shifted
+    write_study(tmp_path / "text-1", 0.0, student=4)  # there 2, absent -2: right as it is
+    lines, verdict = settled("F6", recipes, tmp_path)
+    assert lines["right with its own offset"].estimate.value == 1
+    assert lines["right with another student's"].estimate.value == 0.5
+    assert verdict.word == "confirmed"
+
+
+@pytest.mark.parametrize(("verdict", "word"), [("calibrate", "confirmed"), ("none", "refuted")])
+def test_a_recommendation_is_right_if_no_repair_brings_more(tmp_path, recipes, verdict, word) -> None:
+    for name in recipes:
+        write_study(tmp_path / name, 3.0, student=1, verdict=verdict)
+    lines, found = settled("F7", recipes, tmp_path)
+    assert found.word == word
+    assert lines["recommendations that are right"].estimate.examples == 4
+
+
+def test_a_student_that_is_not_done_is_left_out(tmp_path, recipes) -> None:
+    with pytest.raises(DataError, match="no student with all of its repairs"):
+        collect_students(recipes, tmp_path, tmp_path / "out", "digest")
+    write_study(tmp_path / "vision-1", 3.0, student=1)
+    (tmp_path / "vision-1" / "seed-1" / "distil.json").unlink()
+    table = Table.load(collect_students(recipes, tmp_path, tmp_path / "out", "digest"))
+    assert {(row["student"], row["seed"]) for row in table.rows} == {("vision-1", 0)}
+    assert dataclasses.asdict(SETTLED["F3"].lines(table)[0].estimate)["scenes"] == SCENES
