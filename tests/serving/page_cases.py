@@ -252,7 +252,7 @@ def test_the_reference_is_drawn_from_openapi(page, url):
 
 if os.environ.get(
     "CONCEPTSEG_SCREENSHOTS"
-):  # CONCEPTSEG_SCREENSHOTS=docs/images pytest tests/serving/test_page.py
+):  # CONCEPTSEG_SCREENSHOTS=docs/images pytest tests/serving/page_cases.py
 
     @pytest.mark.parametrize(("name", "size"), [("page", (1280, 800)), ("page_phone", (390, 844))])
     def test_screenshots(browser, url, name, size):

@@ -13,7 +13,7 @@ from conceptseg.loading import load
 from conceptseg.review import Review
 from conceptseg.review.app import make_review_app
 from tests.serving.conftest import MINUTE, running, until_ready
-from tests.serving.test_page import COINS, WAIT, expect, opened
+from tests.serving.page_cases import COINS, WAIT, expect, opened
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +140,7 @@ def test_it_fits_a_phone(browser, url):
 
 if os.environ.get(
     "CONCEPTSEG_SCREENSHOTS"
-):  # CONCEPTSEG_SCREENSHOTS=docs/images pytest tests/review/test_page.py
+):  # CONCEPTSEG_SCREENSHOTS=docs/images pytest tests/review/page_cases.py
 
     @pytest.mark.parametrize(("name", "size"), [("review", (1280, 800)), ("review_phone", (390, 844))])
     def test_screenshots(browser, url, name, size):
