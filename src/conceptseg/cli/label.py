@@ -100,6 +100,13 @@ def label(
         int,
         typer.Option(min=0, help="Processes of one thread each; 0: this process alone."),
     ] = 0,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Answer on a Ray cluster: auto, HOST:PORT, or local (one here); at most --workers actors.",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a worker answers at a time.")] = 8,
     shard_size: Annotated[int, typer.Option(min=1, help="Images in a file of COCO or Label Studio.")] = 1000,
     preview: Annotated[
@@ -157,6 +164,7 @@ def label(
             shared: dict[str, Any] = {
                 "formats": wanted,
                 "workers": workers,
+                "ray": ray,
                 "batch_size": batch_size,
                 "shard_size": shard_size,
                 "segmenter": segmenter,

@@ -15,6 +15,7 @@ from conceptseg.errors import OptionError
 from conceptseg.labelling.contact_sheet import IMAGES, write_contact_sheet
 from conceptseg.labelling.ledger import Ledger, Outcome, Task, has_ledger
 from conceptseg.labelling.outputs import check_formats
+from conceptseg.labelling.ray_workers import RayWorkers
 from conceptseg.labelling.restart import throw_away
 from conceptseg.labelling.settings import LabelSettings
 from conceptseg.labelling.sources import check_sources, find_sources
@@ -73,6 +74,7 @@ def label(
     *,
     formats: Sequence[LabelFormat] = ("coco",),
     workers: int = 0,
+    ray: str | None = None,
     batch_size: int = 8,
     shard_size: int = 1000,
     resume: bool = False,
@@ -88,6 +90,8 @@ def label(
         out: gets the ledger and a folder per format.
         formats: of `outputs.FORMATS`; one that is added later is written from the ledger.
         workers: processes, each of one thread; 0: this process, with all its threads.
+        ray: address of a Ray cluster whose actors answer instead: so many as `workers`; 0: one for each core
+            but one. "local" starts one on this machine.
         batch_size: images that a worker answers at a time; so many are lost at most when it is killed.
         shard_size: images in a file of the formats that put many in one.
         resume: there has to be something to go on with.
@@ -123,7 +127,9 @@ def label(
         before = ledger.states()
         written = _Writing(ledger, wanted, settings.names)
         pool: AbstractContextManager[Workers] = nullcontext(ThisProcess(settings, segmenter))
-        if workers:
+        if ray is not None:
+            pool = RayWorkers(settings, ray, workers)
+        elif workers:
             pool = LocalWorkers(settings, workers)
         with pool as answering:
             _answer(ledger, answering, batch_size, written, progress)
