@@ -34,16 +34,22 @@ transformers = pytest.importorskip("transformers")
 # Without padding, which transformers masks in LiteText and the released code does not.
 FULL = (1, 5, 64, 33, 71, 80, 12, 2)
 PROMPT = Case("words and boxes", [FULL], [[(0.3, 0.4, 0.2, 0.3, 1), (0.7, 0.6, 0.15, 0.25, 0)]])
+PREPROCESSING = PreprocessingConfig(resolution=RESOLUTION, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.5))
 PHRASES = ["red circle", "a café's yellow bus", "50% of 21 stars"]
 
 
-def written(folder: Path, architecture: DetectorConfig) -> Path:
+def written(
+    folder: Path,
+    architecture: DetectorConfig,
+    context: int = CONTEXT,
+    preprocessing: PreprocessingConfig = PREPROCESSING,
+) -> Path:
     """Random weights in our folder, and converted for `transformers`."""
     vocabulary, merges = learn()
     text = dataclasses.replace(architecture.text, vocab_size=len(vocabulary))
     config = ModelConfig(
         architecture=dataclasses.replace(architecture, text=text),
-        preprocessing=PreprocessingConfig(resolution=RESOLUTION, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.5)),
+        preprocessing=preprocessing,
     )
     detector = build_detector(config.architecture).eval()
     randomise(detector)
@@ -52,7 +58,7 @@ def written(folder: Path, architecture: DetectorConfig) -> Path:
             if "exemplar_encoder.point_" in name:
                 value.zero_()
     save_model_folder(
-        folder / "own", detector, Tokenizer(clip_tokenizer(vocabulary, merges), CONTEXT), config
+        folder / "own", detector, Tokenizer(clip_tokenizer(vocabulary, merges), context), config
     )
     done = convert(open_checkpoint(folder / "own"), folder / "hf", "hf")
     assert done.lost == []
