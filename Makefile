@@ -5,7 +5,7 @@ VENV := .venv/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format clean venv venv-test
+.PHONY: help demo test lint types format docs clean venv venv-test venv-docs
 MAKEFLAGS += --no-print-directory
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo 'make test    run the tests in two processes;  WORKERS=4 make test  in four'
 	@echo 'make lint    check style and formatting (ruff);  make format  mends both'
 	@echo 'make types   check types (mypy)'
+	@echo 'make docs    build the documentation site into site/'
 	@echo 'make clean   remove caches, build products and demo-output/ (not .venv)'
 	@echo 'PYTHON=/path/to/python3.11 chooses the Python that .venv is made with'
 
@@ -33,8 +34,12 @@ format: venv-test
 types: venv-test
 	@$(VENV)/mypy
 
+docs: venv-docs
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/python -m mkdocs build --strict --quiet
+	@echo 'site/index.html'
+
 clean:
-	@rm -rf demo-output .mypy_cache .ruff_cache .pytest_cache build dist
+	@rm -rf site demo-output .mypy_cache .ruff_cache .pytest_cache build dist
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 define set_up
@@ -47,3 +52,6 @@ venv:
 
 venv-test:
 	$(set_up) test
+
+venv-docs:
+	$(set_up) docs
