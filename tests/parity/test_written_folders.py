@@ -96,6 +96,7 @@ def test_its_processor_sees_the_same_pixels_and_reads_the_same_words(folder: tup
     _, path = folder
     processor = transformers.Sam3Processor.from_pretrained(path)
     _, tokenizer, config = load_checkpoint(path.parent / "own")
+    assert load_checkpoint(path)[2].preprocessing == config.preprocessing
     pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     for phrase in PHRASES:
         asked = processor(images=Image.fromarray(pixels), text=phrase, return_tensors="pt")

@@ -23,13 +23,13 @@ from conceptseg.benchmark.memory import peak_memory
 from conceptseg.benchmark.programs import Arrays, Ours, Program, Transformers
 from conceptseg.checkpoints.config_file import is_onnx_folder
 from conceptseg.checkpoints.convert import convert
+from conceptseg.checkpoints.huggingface_folder import PROCESSOR_FILES
 from conceptseg.checkpoints.loaders import open_checkpoint
 from conceptseg.choices import OtherProgram, check_choice
 from conceptseg.errors import OptionError
 from conceptseg.hub import find_model
 from conceptseg.models.detector import Detector
 
-PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")  # newer and older `transformers`
 DTYPE_OF_THEIRS = "float32"  # what `transformers` loads when it is not told otherwise
 
 

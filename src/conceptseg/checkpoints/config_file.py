@@ -19,13 +19,13 @@ MODEL_FORMAT, ONNX_FORMAT = "conceptseg", "conceptseg-onnx"
 FORMAT_VERSION = 1
 
 
-def read_any_config(folder: Path) -> dict[str, Any] | None:
-    """The `config.json` in a folder, of any program; None when there is none.
+def read_any_config(folder: Path, name: str = CONFIG) -> dict[str, Any] | None:
+    """The `config.json` in a folder, of any program, or another such file; None when there is none.
 
     Raises:
         CheckpointError: it cannot be read, or is no JSON object.
     """
-    path = folder / CONFIG
+    path = folder / name
     if not path.is_file():
         return None
     try:

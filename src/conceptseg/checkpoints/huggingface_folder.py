@@ -6,11 +6,37 @@ and download nothing.
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
+from conceptseg.checkpoints.config_file import read_any_config
 from conceptseg.checkpoints.huggingface_config import config_to_huggingface
-from conceptseg.models.config import ModelConfig
+from conceptseg.errors import CheckpointError, ConfigError
+from conceptseg.models.config import ModelConfig, PreprocessingConfig
 from conceptseg.models.text.tokenizer import END, START, Tokenizer
+
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")  # newer and older `transformers`
+
+
+def as_processor_says(folder: Path, preprocessing: PreprocessingConfig) -> PreprocessingConfig:
+    """How the processor of a folder normalises pixels; as before where it does not say.
+
+    Raises:
+        CheckpointError: what it says cannot be read, or is no mean and deviation of three channels.
+    """
+    for name in PROCESSOR_FILES:
+        values = read_any_config(folder, name) or {}
+        values = values.get("image_processor", values)
+        if isinstance(values, dict) and values.get("image_mean") and values.get("image_std"):
+            try:
+                mean, std = (tuple(map(float, values[key])) for key in ("image_mean", "image_std"))
+                if len(mean) != 3 or len(std) != 3:
+                    raise ConfigError(f"image_mean and image_std need three numbers each: {mean}, {std}")
+                return dataclasses.replace(preprocessing, mean=mean, std=std)
+            except (ConfigError, TypeError, ValueError) as error:
+                raise CheckpointError(f"{folder / name}: {error}") from error
+    return preprocessing
 
 
 def huggingface_files(config: ModelConfig, tokenizer: Tokenizer, pooled_width: int) -> dict[str, Any]:

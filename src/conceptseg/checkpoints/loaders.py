@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,6 +11,7 @@ from conceptseg.checkpoints.config_file import MODEL_FORMAT, ONNX_FORMAT, read_a
 from conceptseg.checkpoints.folder import FILES, UNUSED_FILE, open_model_folder
 from conceptseg.checkpoints.foreign import WEIGHT_SUFFIXES, open_foreign
 from conceptseg.checkpoints.huggingface_config import config_from_huggingface, image_size
+from conceptseg.checkpoints.huggingface_folder import as_processor_says
 from conceptseg.checkpoints.key_table import first_few
 from conceptseg.checkpoints.safetensors_file import INDEX_SUFFIX
 from conceptseg.errors import CheckpointError, ConfigError
@@ -75,7 +77,9 @@ def open_checkpoint(
             architecture, resolution = config_from_huggingface(config), image_size(config)
         except (ConfigError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{path}/config.json: {error}") from error
-        return open_foreign(weights[0], base, architecture, resolution, text_context)
+        checkpoint = open_foreign(weights[0], base, architecture, resolution, text_context)
+        preprocessing = as_processor_says(path, checkpoint.config.preprocessing)
+        return replace(checkpoint, config=replace(checkpoint.config, preprocessing=preprocessing))
     files = _weight_files(path)
     if len(files) == 1 and config is None and files[0].name != FILES[1]:
         return open_foreign(files[0], base, text_context=text_context)
