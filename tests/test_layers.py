@@ -13,7 +13,7 @@ PACKAGE = Path(conceptseg.__file__).parent
 
 # From the bottom up. A module may import from its own layer and those below; a new one is given its place.
 LAYERS = (
-    "choices errors unstable",
+    "choices errors extras unstable",
     "models",
     "checkpoints compact_masks data dedupe device exemplar formats hub hub_download hub_files hub_upload "
     "images labelling_formats loading losses mask_resize official_api plots polygons postprocess "

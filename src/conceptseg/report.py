@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GREEN, BLUE, ORANGE, GREY = "#2a9d5c", "#2b7bba", "#e07b28", "#888888"
-NO_FIGURES = "Figures were left out: they need matplotlib (`pip install 'conceptseg[train]'`)."
+NO_FIGURES = 'Figures were left out: they need matplotlib (`pip install "conceptseg[train]"`).'
 
 
 def report_json(value: Any) -> str:

@@ -1,6 +1,5 @@
 """One exported model, asked everything that a torch model can be asked."""
 
-import builtins
 import json
 import shutil
 
@@ -136,19 +135,6 @@ def test_what_an_exported_model_cannot_do_is_a_clear_error(exported, tiny_onnx_f
         cs.load(tiny_onnx_folder, device="mps")
     with pytest.raises(cs.OptionError, match="exported to ONNX and can only be asked"):
         _ = exported.detector
-
-
-def test_without_onnx_runtime_the_message_says_what_to_install(tiny_onnx_folder, monkeypatch):
-    real_import = builtins.__import__
-
-    def no_onnxruntime(name, *arguments, **options):
-        if name == "onnxruntime":
-            raise ImportError("No module named 'onnxruntime'")
-        return real_import(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", no_onnxruntime)
-    with pytest.raises(cs.MissingDependencyError, match=r"pip install 'conceptseg\[onnx\]'"):
-        cs.load(tiny_onnx_folder)
 
 
 def test_a_damaged_or_incomplete_folder_is_named(tiny_onnx_folder, picture, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,13 @@ import pytest
 import torch
 
 from conceptseg.checkpoints.folder import load_model_folder
-from conceptseg.errors import ConfigError, MissingDependencyError, TrainingError
-from conceptseg.train.extra import PACKAGES
+from conceptseg.errors import ConfigError, TrainingError
 from conceptseg.train.run import train_recipe
 from conceptseg.train.run_folder import RunFolder
 from tests.train.tiny import TINY, write_recipe
 
 Train = Callable[..., RunFolder]
 ONE_STEP = {"workers": 0, "stages": [{**TINY["data"]["stages"][0], "steps": 1}]}
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_a_missing_package_of_the_extra_is_named_before_anything_is_written(
-    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingDependencyError, match=rf"training needs {package}, .*'conceptseg\[train\]'"):
-        train_recipe(write_recipe(tmp_path / "tiny.yaml"), out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_the_run_folder_is_named_after_the_recipe_unless_given(

@@ -9,7 +9,7 @@ import typer
 
 from conceptseg.cli.console import print_note, print_written
 from conceptseg.cli.help import examples
-from conceptseg.cli.service_packages import check_packages
+from conceptseg.extras import require
 
 if TYPE_CHECKING:
     from conceptseg.review import Exported
@@ -42,7 +42,7 @@ def review(
     Images whose presence or scores lie nearest to a threshold come first. Every decision is saved at once, in
     DIR, and can be undone. What is accepted is exported as a COCO dataset that `conceptseg finetune` takes.
     """
-    check_packages("review")
+    require("serve", "conceptseg review")
 
     from conceptseg.review import Review, export_accepted
 

@@ -28,6 +28,7 @@ from conceptseg.cli.model_options import (
 )
 from conceptseg.cli.output_folder import check_output_folder
 from conceptseg.errors import PromptError
+from conceptseg.extras import require
 
 if TYPE_CHECKING:
     from conceptseg.cli.results_folder import ResultsFolder
@@ -103,6 +104,8 @@ def segment(
     concepts = parse_concepts(exemplar, negative_exemplar)
     if explain and not (boxes or negatives or concepts):
         raise PromptError("--explain is about examples; give --box or --exemplar")
+    if explain:
+        require("train", "--explain", ("matplotlib",))
     paths = find_images(images)
     check_output_folder(out)
     if len(paths) > 1 and (boxes or negatives):

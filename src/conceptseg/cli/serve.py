@@ -9,7 +9,7 @@ import typer
 from conceptseg.cli.console import print_note
 from conceptseg.cli.help import examples
 from conceptseg.cli.model_options import GeometryFrom, RuntimeOption, TextContext
-from conceptseg.cli.service_packages import check_packages
+from conceptseg.extras import require
 
 if TYPE_CHECKING:
     from conceptseg.segmenter import Segmenter
@@ -67,7 +67,7 @@ def serve(
     It also speaks the protocols of X-AnyLabeling and Label Studio. The log goes to standard error, a line
     of JSON per request, without what is in images or prompts.
     """
-    check_packages("serve")
+    require("serve", "conceptseg serve")
 
     from conceptseg.serving.app import make_app
     from conceptseg.serving.run import listen

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from conceptseg.errors import MissingDependencyError, OptionError, PromptError
+from conceptseg.errors import OptionError, PromptError
 from conceptseg.exemplar import Exemplar
+from conceptseg.extras import require
 from conceptseg.images import ImageInput
 from conceptseg.models.exemplar.encoder import ExemplarTrace, pool_regions
 from conceptseg.models.prompts import GeometricPrompt
 from conceptseg.prompts import BoxesInput, LabelsInput, check_boxes
-from conceptseg.report import can_draw, save_chart
+from conceptseg.report import save_chart
 from conceptseg.segmenter import EncodedImage, Segmenter
 
 Array = NDArray[np.float32]
@@ -72,8 +73,7 @@ class Explanation:
         path = Path(path)
         if path.suffix.lower() != ".png":
             raise OptionError(f"{path} must end in .png")
-        if not can_draw():
-            raise MissingDependencyError("explanations need matplotlib: pip install 'conceptseg[train]'")
+        require("train", "drawing an explanation", ("matplotlib",))
         save_chart(_draw(self), path)
         return path
 

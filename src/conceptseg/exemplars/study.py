@@ -37,6 +37,7 @@ from conceptseg.exemplars.smoothness import roughness
 from conceptseg.exemplars.study_folder import MEASURED, RECIPE, REFERENCE, STUDY, measured_cells
 from conceptseg.exemplars.study_recipe import Cell, StudyRecipe
 from conceptseg.exemplars.study_report import write_study_report
+from conceptseg.extras import require
 from conceptseg.hub import find_model
 from conceptseg.losses.alignment import CONTRASTIVE, DISTILLATION
 from conceptseg.report import report_json
@@ -67,9 +68,11 @@ def run_study(
 
     Raises:
         ConfigError: the recipe cannot be used.
+        MissingDependencyError: a package of the extra `train` is not installed.
         TrainingError: the folder holds a study and `resume` is not given, or another one.
         KeyboardInterrupt: Ctrl-C; go on with `resume`.
     """
+    require("train", "training")
     return Study(recipe, folder, progress).run(resume)
 
 

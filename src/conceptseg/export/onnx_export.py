@@ -17,7 +17,8 @@ from conceptseg.errors import OptionError
 from conceptseg.export.check import check_graph, real_arguments
 from conceptseg.export.graphs import DetectorGraph, ExemplarGraph, Graph, TextGraph, VisionGraph
 from conceptseg.export.quantize import check_quantised, quantise_graph
-from conceptseg.export.to_onnx import OPSET, check_exporter, write_graph
+from conceptseg.export.to_onnx import OPSET, write_graph
+from conceptseg.extras import require
 from conceptseg.segmenter import Segmenter
 
 
@@ -52,7 +53,7 @@ def export_onnx(
     Raises:
         CheckpointError: a weight is no finite number.
         ExportError: a graph drifts from torch, or cannot be written as plain ONNX. Nothing is left behind.
-        MissingDependencyError: onnx, onnxscript or (to check) onnxruntime is not installed.
+        MissingDependencyError: a package of the extra `onnx` is not installed.
         OptionError: an impossible resolution or choice, or the model was loaded in bfloat16.
     """
     check_choice("quantize", quantize, Quantize)
@@ -62,7 +63,7 @@ def export_onnx(
         raise OptionError("load the model with device='cpu' to export it")
     stride = config.architecture.vision.stride
     resolution = choose_resolution(resolution, segmenter.resolution, stride)
-    check_exporter()
+    require("onnx", "exporting to ONNX")
     check_numbers(detector.state_dict(), "this model")
 
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from conceptseg.errors import ExportError, MissingDependencyError
+from conceptseg.errors import ExportError
 from conceptseg.export.graphs import Graph
 
 OPSET = 18  # what ONNX Runtime (also on the web), OpenVINO and TensorRT all read
@@ -25,10 +25,8 @@ def write_graph(graph: Graph, path: Path, one_file: int = ONE_FILE) -> None:
     """Trace a graph and write it; weights beyond `one_file` bytes go into `NAME.onnx.data` beside it.
 
     Raises:
-        MissingDependencyError: the packages onnx and onnxscript are not installed.
         ExportError: the result is not plain ONNX.
     """
-    check_exporter()
     import torchvision  # noqa: F401  # brings the operator that the table below names
     from onnxscript.optimizer import fold_constants, remove_unused_nodes
 
@@ -53,21 +51,6 @@ def write_graph(graph: Graph, path: Path, one_file: int = ONE_FILE) -> None:
         size = sum(value.numel() * value.element_size() for value in graph.state_dict().values())
         program.save(path, external_data=size > one_file)
     _check_standard(path)
-
-
-def check_exporter() -> None:
-    """Say early what is missing.
-
-    Raises:
-        MissingDependencyError: onnx or onnxscript.
-    """
-    try:
-        import onnx  # noqa: F401  # only looked for
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"exporting to ONNX needs the package {error.name}; pip install 'conceptseg[onnx]'"
-        ) from error
 
 
 def roi_align_in_onnx(

@@ -21,6 +21,7 @@ from conceptseg.data.concept_batches import ConceptBatches
 from conceptseg.data.concept_data import dataset_name
 from conceptseg.data.scene_batches import DRAWN
 from conceptseg.errors import ConfigError
+from conceptseg.extras import require
 from conceptseg.finetune.averaging import average_with_start
 from conceptseg.finetune.comparison import Comparison, calibrated, compare, uncalibrated, with_config
 from conceptseg.finetune.forecast import SizedBatches, forecast, in_words
@@ -37,7 +38,6 @@ from conceptseg.models.config import ModelConfig
 from conceptseg.models.detector import Detector
 from conceptseg.segmenter import Segmenter
 from conceptseg.train.exemplar_alignment import AlignTask, ExemplarAlignment
-from conceptseg.train.extra import require_training_packages
 from conceptseg.train.job import Work, run_job
 from conceptseg.train.recipe_file import read_recipe
 from conceptseg.train.run_folder import RunFolder
@@ -129,7 +129,7 @@ def train_recipe(
 
 
 def _run(given: FinetuneRecipe, out: str | os.PathLike[str] | None, resume: bool) -> Tuned:
-    require_training_packages()
+    require("train", "training")
     folder = RunFolder(Path(out) if out is not None else Path("runs") / given.name)
     folder.check(resume)
     job = open_job(given, folder)

@@ -94,6 +94,7 @@ def repair(
 
     Raises:
         OptionError: unknown method, a teacher is missing, or the folder is in use.
+        MissingDependencyError: the method trains, and a package of the extra `train` is not installed.
         DataError: the data cannot be used, or nothing can be fitted on it.
         ModelNotFoundError, CheckpointError: a model cannot be loaded.
     """
@@ -165,6 +166,7 @@ def check_repair(method: str, options: RepairOptions) -> None:
     Raises:
         OptionError: unknown method, or a teacher or labels are missing.
         ConfigError: an override that the method's recipes do not have.
+        MissingDependencyError: the method trains, and a package of the extra `train` is not installed.
     """
     check_choice("method", method, RepairMethod)
     METHODS[method].check(options)

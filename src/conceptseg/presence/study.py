@@ -33,6 +33,7 @@ from conceptseg.data.scene_batches import is_scenes
 from conceptseg.distil.recipe import DistilRecipe
 from conceptseg.distil.run import distil
 from conceptseg.errors import ConfigError, OptionError, TrainingError
+from conceptseg.extras import require
 from conceptseg.loading import load
 from conceptseg.models.config import config_from_dict
 from conceptseg.presence.diagnosis import diagnose
@@ -150,9 +151,11 @@ def run_study(
         Path of the report.
 
     Raises:
+        MissingDependencyError: a package of the extra `train` is not installed.
         TrainingError: the folder holds another study.
         KeyboardInterrupt: stopped, by the clock or by the user; everything so far is kept and reported.
     """
+    require("train", "training")
     folder = Path(out)
     _begin(recipe, folder, resume)
     with stop_requests(minutes) as stop:

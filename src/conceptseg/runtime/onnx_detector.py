@@ -13,11 +13,12 @@ from torch import Tensor
 from conceptseg.checkpoints.find_tokenizer import check_vocabulary
 from conceptseg.checkpoints.onnx_folder import GRAPHS, read_onnx_config
 from conceptseg.choices import Runtime
-from conceptseg.errors import CheckpointError, MissingDependencyError, OptionError, PromptError
+from conceptseg.errors import CheckpointError, OptionError, PromptError
+from conceptseg.extras import require
 from conceptseg.models.detector import ImageFeatures, RawOutput
 from conceptseg.models.prompts import GeometricPrompt, PromptTokens, join_prompts
 from conceptseg.models.text.tokenizer import Tokenizer
-from conceptseg.runtime.openvino_graph import OpenVinoGraph, import_openvino
+from conceptseg.runtime.openvino_graph import OpenVinoGraph
 
 ENCODERS = ("vision", "text", "exemplar")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -63,12 +64,13 @@ class OnnxDetector:
         self.config, self.info = read_onnx_config(self.folder)
         self._open: Callable[[str], Graph]
         if runtime == "openvino":
-            import_openvino(self.folder)
+            require("openvino", f"running {self.folder}")
             if str(device) not in ("auto", "cpu"):
                 raise OptionError(f"in OpenVINO an exported model runs on cpu; got device {device!r}")
             self._open = self._openvino_graph
         else:
-            providers = _providers(_import_onnxruntime(self.folder), str(device))
+            require("onnx", f"running {self.folder}", ("onnxruntime",))
+            providers = _providers(str(device))
             self._open = lambda graph: open_session(self._path(graph), providers)
         self._sessions: dict[str, Graph] = {}
         self._lock = threading.Lock()
@@ -208,9 +210,9 @@ def open_session(path: Path, providers: Sequence[str] = (PROVIDERS["cpu"],)) -> 
 
     Raises:
         CheckpointError: the file cannot be read.
-        MissingDependencyError: ONNX Runtime is not installed.
     """
-    onnxruntime = _import_onnxruntime(path)
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors only
@@ -220,17 +222,9 @@ def open_session(path: Path, providers: Sequence[str] = (PROVIDERS["cpu"],)) -> 
         raise CheckpointError(f"ONNX Runtime cannot read {path}: {error}") from error
 
 
-def _import_onnxruntime(needed_for: Path) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{needed_for} runs through ONNX Runtime, which is not installed; pip install 'conceptseg[onnx]'"
-        ) from error
-    return onnxruntime
+def _providers(device: str) -> list[str]:
+    import onnxruntime
 
-
-def _providers(onnxruntime: Any, device: str) -> list[str]:
     name = "cpu" if device == "auto" else device.partition(":")[0]
     if name not in PROVIDERS:
         raise OptionError(f"an exported model runs on {' or '.join(PROVIDERS)}; got device {device!r}")

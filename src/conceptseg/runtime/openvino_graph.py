@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptseg.errors import CheckpointError, MissingDependencyError
+from conceptseg.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class OpenVinoGraph:
 
     Raises:
         CheckpointError: the file cannot be read.
-        MissingDependencyError: OpenVINO is not installed.
     """
 
     def __init__(self, path: Path, bfloat16: bool = False) -> None:
-        openvino = import_openvino(path)
+        import openvino
+
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -53,21 +53,6 @@ class OpenVinoGraph:
         with self._turn:  # what it answers lies in memory that the next question overwrites
             answers = self._compiled(inputs)
             return [np.array(answers[port]) for port in self._compiled.outputs]
-
-
-def import_openvino(needed_for: Path) -> Any:
-    """The package.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{needed_for} was to run in OpenVINO, which is not installed; pip install 'conceptseg[openvino]'"
-        ) from error
-    return openvino
 
 
 def reason_of(error: Exception) -> str:

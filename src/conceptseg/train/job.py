@@ -16,9 +16,9 @@ import torch
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.data.step_batches import StepBatches
 from conceptseg.errors import ConceptSegError, TrainingError
+from conceptseg.extras import require
 from conceptseg.models.config import ModelConfig
 from conceptseg.models.text.tokenizer import Tokenizer
-from conceptseg.train.extra import require_training_packages
 from conceptseg.train.run_config import RunConfig
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.stop import StopRequest
@@ -84,7 +84,7 @@ def run_job(job: Job, resume: bool = False, stop: StopRequest | None = None) -> 
         TrainingError: the folder cannot be used, or training cannot go on.
         KeyboardInterrupt: a stop was requested; the step in flight was finished and saved.
     """
-    require_training_packages()
+    require("train", "training")
     # After that check, because these import the packages it looks for.
     from accelerate import Accelerator, DistributedDataParallelKwargs
 

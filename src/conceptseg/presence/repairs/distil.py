@@ -9,6 +9,7 @@ from conceptseg.data.scene_batches import is_scenes
 from conceptseg.distil.recipe import DistilRecipe
 from conceptseg.distil.run import distil
 from conceptseg.errors import OptionError
+from conceptseg.extras import require
 from conceptseg.presence.repairs.case import (
     RUN,
     Method,
@@ -58,10 +59,12 @@ def check(options: RepairOptions) -> None:
     """Raises:
     OptionError: there is no teacher.
     ConfigError: an override that a stage does not have.
+    MissingDependencyError: a package of the extra `train` is not installed.
     """
     if options.teacher is None:
         raise OptionError("distilling needs a teacher (--teacher)")
     stage_recipes("", "", Path(), options)
+    require("train", "training")
 
 
 DISTIL = Method(distil_through, check)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from conceptseg.errors import OptionError
+from conceptseg.extras import require
 from conceptseg.presence.finetuning import PresenceJob, PresenceRecipe
 from conceptseg.presence.repairs.case import (
     RUN,
@@ -37,10 +38,12 @@ def check(options: RepairOptions) -> None:
     """Raises:
     OptionError: labels are not to be used.
     ConfigError: an override that the recipe does not have.
+    MissingDependencyError: a package of the extra `train` is not installed.
     """
     if options.labels == "none":
         raise OptionError("finetune learns from labels; without any use --method calibrate or distil")
     presence_recipe("", "", 0, options)
+    require("train", "training")
 
 
 FINETUNE = Method(finetune_presence, check)
