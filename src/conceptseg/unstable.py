@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from conceptseg.errors import MissingDependencyError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -91,12 +93,20 @@ def what_would_run(error: Exception) -> str | None:
 def timm_blocks() -> tuple[type[Any], type[Any]]:
     """EfficientViT's linear attention and TinyViT's block, whose parts `vision/student.py` exchanges.
 
-    Modules of single models, tried on timm 1.0.31; `pyproject.toml` keeps 1.1 out. Without
-    them students of these two families cannot be built.
-    """
-    from timm.models.efficientvit_mit import LiteMLA
-    from timm.models.tiny_vit import TinyVitBlock
+    Modules of single models, tried on timm 1.0.15 and 1.0.31.
 
+    Raises:
+        MissingDependencyError: this timm has them no longer, and no student can be built.
+    """
+    import timm
+
+    try:
+        from timm.models.efficientvit_mit import LiteMLA
+        from timm.models.tiny_vit import TinyVitBlock
+    except ImportError as error:
+        raise MissingDependencyError(
+            f'EfficientSAM3\'s encoders need an older timm than {timm.__version__}: pip install "timm<1.1"'
+        ) from error
     return LiteMLA, TinyVitBlock
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from conceptseg.errors import ConfigError
+from conceptseg.errors import ConfigError, MissingDependencyError
 from conceptseg.models.build import build_vision_encoder
 from conceptseg.models.config import DetectorConfig, StudentBackbone, StudentConfig
 from conceptseg.models.vision.student import BACKBONES, Student, WindowAttention
@@ -136,3 +136,9 @@ def test_a_fine_map_tells_neighbours_apart_that_the_last_map_cannot(name: str) -
         assert level.shape == (1, 8, 8, 4)
     assert sizes == [(4, 2), (8, 4)]  # before it is brought to size
     assert set(fine.state_dict()) - set(plain.state_dict()) == {"lateral.weight", "lateral.bias"}
+
+
+def test_a_timm_that_moved_the_blocks_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("timm.models.tiny_vit.TinyVitBlock")
+    with pytest.raises(MissingDependencyError, match=r'older timm than 1\..*: pip install "timm<1\.1"'):
+        small()
