@@ -5,7 +5,7 @@ VENV := .venv/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format docs clean venv venv-test venv-docs
+.PHONY: help demo test lint types format docs dist try-dist licences clean venv venv-test venv-docs
 MAKEFLAGS += --no-print-directory
 
 help:
@@ -14,6 +14,9 @@ help:
 	@echo 'make lint    check style and formatting (ruff);  make format  mends both'
 	@echo 'make types   check types (mypy)'
 	@echo 'make docs    build the documentation site into site/'
+	@echo 'make dist    build and check the source archive and the wheel, into dist/'
+	@echo 'make try-dist  install that wheel in an empty environment, and run its demo there'
+	@echo 'make licences  list the licence of every package that make try-dist installed'
 	@echo 'make clean   remove caches, build products and demo-output/ (not .venv)'
 	@echo 'PYTHON=/path/to/python3.11 chooses the Python that .venv is made with'
 
@@ -37,6 +40,29 @@ types: venv-test
 docs: venv-docs
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/python -m mkdocs build --strict --quiet
 	@echo 'site/index.html'
+
+# The wheel is built out of the source archive, so both are known to be whole. TAG=v0.2.0 must name their version.
+dist: build/tools/.installed
+	@rm -rf dist
+	@build/tools/bin/python -m build
+	@build/tools/bin/twine check --strict dist/*
+	@build/tools/bin/check-wheel-contents dist/*.whl
+	@test -z '$(TAG)' || test -f 'dist/conceptseg-$(TAG:v%=%).tar.gz' || { echo 'error: $(TAG) is not the version of this code' >&2; exit 2; }
+
+build/tools/.installed:
+	@'$(PYTHON)' -m venv build/tools
+	@build/tools/bin/pip install --quiet build check-wheel-contents pip-licenses twine
+	@touch $@
+
+# As a user has it: outside the clone. EXTRAS='[onnx,serve]' and PACKAGES='torch==2.9.*' choose what is installed.
+try-dist:
+	@rm -rf build/try
+	@'$(PYTHON)' -m venv build/try
+	@build/try/bin/pip install --quiet "$$(echo dist/*.whl)$(EXTRAS)" $(PACKAGES)
+	@cd build/try && bin/conceptseg demo
+
+licences: build/tools/.installed
+	@build/tools/bin/pip-licenses --python build/try/bin/python --from mixed --order license --format markdown
 
 clean:
 	@rm -rf site demo-output .mypy_cache .ruff_cache .pytest_cache build dist
