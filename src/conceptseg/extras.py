@@ -31,6 +31,6 @@ def require(extra: Extra, what: str, packages: tuple[str, ...] | None = None) ->
     missing = [name for name in packages or EXTRAS[extra] if find_spec(name) is None]
     if missing:
         raise MissingDependencyError(
-            f"{what} needs {' and '.join(missing)}, not installed here: "
+            f"{what} needs {', '.join(missing)}, not installed here: "
             f'pip install "conceptseg[{extra}]"'  # quotes that every shell reads
         )
