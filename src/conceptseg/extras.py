@@ -7,11 +7,12 @@ from typing import Literal
 
 from conceptseg.errors import MissingDependencyError
 
-Extra = Literal["onnx", "openvino", "serve", "train"]
+Extra = Literal["onnx", "openvino", "ray", "serve", "train"]
 
 EXTRAS: dict[Extra, tuple[str, ...]] = {  # as they are imported; pydantic comes with FastAPI
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("openvino",),
+    "ray": ("ray",),
     "serve": ("fastapi", "prometheus_client", "python_multipart", "uvicorn"),
     "train": ("accelerate", "matplotlib", "tensorboard"),
 }

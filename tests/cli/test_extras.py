@@ -26,6 +26,7 @@ COMMANDS: list[tuple[Extra, str]] = [
     ("train", "segment photo.png --box 5,5,40,40 --model MODEL --explain --out out"),
     ("onnx", "export onnx --model MODEL --out out"),
     ("onnx", "segment photo.png --text coin --model EXPORTED --out out"),
+    ("ray", "label photo.png --text coin --model MODEL --ray auto --out out"),
     ("openvino", "segment photo.png --text coin --model EXPORTED --runtime openvino --out out"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,6 @@ def test_a_cluster_gives_the_files_of_one_process_even_when_an_actor_is_killed()
 def test_without_ray_the_extra_is_named(
     photos: Path, tmp_path: Path, settings: LabelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'conceptseg\[ray\]'"):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "conceptseg\[ray\]"'):
         label([photos], settings, tmp_path / "out", ray="auto")

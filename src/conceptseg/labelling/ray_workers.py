@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from conceptseg.errors import ConceptSegError, MissingDependencyError, OptionError
+from conceptseg.errors import ConceptSegError, OptionError
 from conceptseg.labelling.answer import answer_batch
 from conceptseg.labelling.ledger import Outcome, Task
 from conceptseg.labelling.settings import LabelSettings
@@ -51,15 +51,10 @@ class RayWorkers:
         workers: how many actors at most, of one core each; 0: as many as the cluster has cores, but one.
 
         Raises:
-            MissingDependencyError: Ray is not installed.
             OptionError: there is no cluster at the address.
         """
-        try:
-            import ray
-        except ImportError as error:
-            raise MissingDependencyError(
-                "labelling on a cluster (--ray) needs Ray: pip install 'conceptseg[ray]'"
-            ) from error
+        import ray
+
         self._ray: Any = ray
         self._ours = not ray.is_initialized()
         if self._ours:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from conceptseg.choices import LabelFormat
 from conceptseg.errors import OptionError
+from conceptseg.extras import require
 from conceptseg.labelling.contact_sheet import IMAGES, write_contact_sheet
 from conceptseg.labelling.ledger import Ledger, Outcome, Task, has_ledger
 from conceptseg.labelling.outputs import check_formats
@@ -101,7 +102,7 @@ def label(
 
     Raises:
         ConceptSegError: an option, a prompt, a source or the model is wrong, the folder is another process's,
-            or its labels were made with other settings.
+            or its labels were made with other settings. Without Ray, `ray` is a MissingDependencyError.
     """
     wanted = check_formats(formats)
     for name, value, least in (
@@ -115,6 +116,8 @@ def label(
         raise OptionError("resume goes on and restart starts anew; give one of them")
     if resume and not has_ledger(out):
         raise OptionError(f"{out} holds no labels to go on with; leave out --resume to begin")
+    if ray is not None:
+        require("ray", "labelling on a cluster")
     named = list(sources)
     check_sources(named, out)
     segmenter = segmenter or settings.model.load()
