@@ -119,7 +119,7 @@ class PresenceShift(Measurement):
                 "refuted", "the shift that was reported loses less than half of the detections", effect
             )
         if not lost.above(0.5):
-            return Verdict("depends", "the shift that was reported loses half of the detections, or not", effect)
+            return Verdict("depends", "the reported shift may lose half of the detections, or less", effect)
         if any(lines[f"{shift:+g}: lost beyond that control"].estimate.below() for shift in SMALL):
             return Verdict(
                 "depends",
