@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 import yaml
-from conceptseg.evidence.students import collect_students
 from filelock import FileLock, Timeout
 
 from conceptseg.errors import ConceptSegError
+from conceptseg.evidence.students import collect_students
 from conceptseg.presence.study import StudyRecipe, run_study, study_of
 from conceptseg.study.pinned import check_weights
 from conceptseg.study.work import with_helpers
