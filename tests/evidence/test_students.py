@@ -111,10 +111,11 @@ def test_a_trunk_that_loses_to_presence_and_gets_it_back_confirms_the_cause(tmp_
     assert verdict.word == "confirmed"
 
 
-def test_what_training_the_later_parts_does_not_mend_has_another_cause(tmp_path, recipes) -> None:
-    write_study(tmp_path / "vision-1", 3.0, student=1, repaired={"later-parts": 1})
+@pytest.mark.parametrize(("kept", "word"), [(1, "refuted"), (2, "depends")])
+def test_what_training_the_later_parts_does_not_mend_has_another_cause(tmp_path, recipes, kept, word) -> None:
+    write_study(tmp_path / "vision-1", 3.0, student=1, repaired={"later-parts": kept})
     write_study(tmp_path / "text-1", 0.0, student=4)
-    assert settled("F3", recipes, tmp_path)[1].word == "refuted"
+    assert settled("F3", recipes, tmp_path)[1].word == word
 
 
 def test_an_order_of_repairs_that_is_inverted_is_refuted_and_said(tmp_path, recipes) -> None:
@@ -149,6 +150,7 @@ def test_a_student_that_is_not_done_is_left_out(tmp_path, recipes) -> None:
         collect_students(recipes, tmp_path, tmp_path / "out", "digest")
     write_study(tmp_path / "vision-1", 3.0, student=1)
     (tmp_path / "vision-1" / "seed-1" / "distil.json").unlink()
+    assert settled("F6", recipes, tmp_path)[1].word == "cannot be tested here"
     table = Table.load(collect_students(recipes, tmp_path, tmp_path / "out", "digest"))
     assert {(row["student"], row["seed"]) for row in table.rows} == {("vision-1", 0)}
     assert dataclasses.asdict(SETTLED["F3"].lines(table)[0].estimate)["scenes"] == SCENES

@@ -131,18 +131,20 @@ class PresenceCollapse(StudentClaim):
         effect = tuple(f"{name}: {what}" for name in students for what in (BEYOND, BACK))
         surely = {name: lines[f"{name}: {BEYOND}"].estimate for name in students}
         collapsed = [name for name, it in surely.items() if it.above()]
-        back = [
-            name for name in collapsed
-            if lines[f"{name}: {BACK}"].estimate.above(surely[name].value / 2)
-        ]  # fmt: skip
+        back = {name: lines[f"{name}: {BACK}"].estimate for name in collapsed}
         if not collapsed:
             return Verdict("refuted", "a student with another trunk loses no more to presence", effect)
-        if not back:
+        if not any(it.above() for it in back.values()):
             return Verdict(
-                "refuted", "training what comes after, on the same features, does not bring half back", effect
+                "refuted", "training what comes after, on the same features, brings none back", effect
             )
-        if len(back) < len(students):
-            return Verdict("depends", "on the student: not with all is it so", effect)
+        if any(not it.above(surely[name].value / 2) for name, it in back.items()):
+            return Verdict(
+                "depends",
+                "on more than that: another trunk alone loses detections to presence, and what comes after "
+                "brings some of them back once it has seen these features, but in so few steps not half",
+                effect,
+            )
         return Verdict(
             "confirmed",
             "another trunk alone loses detections to presence, and what comes after brings most of them back "
@@ -230,6 +232,8 @@ class ForeignOffset(StudentClaim):
     def verdict(self, lines: dict[str, Line]) -> Verdict:
         effect = ("own less another's", "another's less none")
         worse, still = (lines[name].estimate for name in effect)
+        if not worse.examples:
+            return Verdict("cannot be tested here", "there is one student alone", effect)
         if not worse.above():
             return Verdict("refuted", "another student's offset does as well", effect)
         if still.above():
@@ -241,6 +245,7 @@ class VerdictChoice(StudentClaim):
     """F7. A recommendation is right if no other brings over `CLOSE` more."""
 
     claim = "F7"
+    least = 6  # students, of all seeds
     changed = "nothing: what the diagnosis of each student recommends, against what every repair brought"
 
     def lines(self, table: Table) -> list[Line]:
@@ -258,6 +263,9 @@ class VerdictChoice(StudentClaim):
             )
         units = Bootstrap([f"{name} {seed}" for name, seed, _ in about])
         return [Line("recommendations that are right", units.mean(right), ".0%"), *lines]
+
+    def examples(self, table: Table) -> int:
+        return len(table.setup["students"])
 
     def verdict(self, lines: dict[str, Line]) -> Verdict:
         effect = ("recommendations that are right",)
