@@ -24,7 +24,7 @@ demo: venv
 	@$(VENV)/conceptseg demo
 
 test: venv-test
-	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile
+	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 
 lint: venv-test
 	@$(VENV)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,16 @@ def boxed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiles import write_tiles
 
     return write_tiles(tmp_path_factory.mktemp("boxed") / "boxed", "train", images=8, masks=False)
+
+
+def pytest_runtest_teardown() -> None:
+    """Drop the handler that torch's `DataLoader` leaves behind.
+
+    In a worker of pytest-xdist that had run thousands of tests, an event loop of the main thread ended in a
+    segmentation fault when it waited for a child and the child ended (Python 3.11, an Intel with AMX).
+    """
+    if hasattr(signal, "SIGCHLD") and callable(signal.getsignal(signal.SIGCHLD)):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def find_chromium() -> str | None:

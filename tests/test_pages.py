@@ -1,7 +1,7 @@
 """The pages of the service and of the review in a real browser, in a process of their own.
 
-Playwright runs its event loop on a stack that it switches to; in a process that has run thousands of tests
-before, that ended in a segmentation fault when the second browser was closed.
+In a process that had run thousands of tests before, closing the second browser ended in a segmentation fault:
+see `pytest_runtest_teardown` in `tests/conftest.py`.
 """
 
 from __future__ import annotations
