@@ -179,7 +179,11 @@ class Fuzz:
                 "model",
             ]
         )
-        found.save(self.scratch / name if draw.random() < 0.8 else draw.choice(["nowhere/\0.png", ".png"]))
+        found.save(
+            self.scratch / name
+            if draw.random() < 0.8
+            else draw.choice([f"{self.scratch}/nowhere/\0.png", ".png"])
+        )
 
     def folder(self, draw: random.Random) -> None:
         """A model folder with a few values of its config, or bytes of a file, changed."""

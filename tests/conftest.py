@@ -152,10 +152,10 @@ def boxed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_runtest_teardown() -> None:
-    """Drop the handler that torch's `DataLoader` leaves behind.
+    """Drop the handler for children that ended, which torch's `DataLoader` leaves behind.
 
-    In a worker of pytest-xdist that had run thousands of tests, an event loop of the main thread ended in a
-    segmentation fault when it waited for a child and the child ended (Python 3.11, an Intel with AMX).
+    In a worker that had run thousands of tests its delivery was a segmentation fault (Python 3.11, an Intel with
+    AMX); faulthandler's stack for signals, which is left out too (pyproject.toml), may have been the cause.
     """
     if hasattr(signal, "SIGCHLD") and callable(signal.getsignal(signal.SIGCHLD)):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

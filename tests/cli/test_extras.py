@@ -73,6 +73,18 @@ def test_each_missing_package_is_named(
 ) -> None:
     commands = {
         "onnx": ("export", "onnx", "--model", tiny_model_folder, "--out", "out"),
+        "ray": (
+            "label",
+            photo,
+            "--text",
+            "coin",
+            "--model",
+            tiny_model_folder,
+            "--ray",
+            "auto",
+            "--out",
+            "out",
+        ),
         "openvino": ("segment", photo, "--text", "coin", "--model", exported, "--runtime", "openvino"),
         "serve": ("serve",),
         "train": ("train", "nano"),
