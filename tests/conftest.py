@@ -154,7 +154,7 @@ def boxed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pytest_runtest_teardown() -> None:
     """Drop the handler for children that ended, which torch's `DataLoader` leaves behind.
 
-    In a worker that had run thousands of tests its delivery was a segmentation fault (Python 3.11, an Intel with
+    In a worker that had run thousands of tests its delivery was a segmentation fault (Python 3.11, Intel with
     AMX); faulthandler's stack for signals, which is left out too (pyproject.toml), may have been the cause.
     """
     if hasattr(signal, "SIGCHLD") and callable(signal.getsignal(signal.SIGCHLD)):
