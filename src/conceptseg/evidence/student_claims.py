@@ -257,10 +257,9 @@ class VerdictChoice(StudentClaim):
             best = max(values, key=lambda part: values[part])
             chosen = ADVICE.get(word, STUDENT)
             right.append(float(values[best] - values[chosen] <= CLOSE))
-            found = Bootstrap(some.column("scene")).of(gain(some, chosen, best))
-            lines.append(
-                Line(f"{name}, seed {seed}: {word} less the best ({best}), cgF1", _points(found), ".1f")
-            )
+            found = _points(Bootstrap(some.column("scene")).of(gain(some, chosen, best)))
+            what = f"{name}, seed {seed}: {word} less the best ({best})"
+            lines.append(Line(what, found, ".1f", group="points of cgF1 that the recommendation misses"))
         units = Bootstrap([f"{name} {seed}" for name, seed, _ in about])
         return [Line("recommendations that are right", units.mean(right), ".0%"), *lines]
 
