@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from conceptseg.errors import ConceptSegError
 from conceptseg.evidence.students import collect_students
 from conceptseg.presence.study import StudyRecipe, run_study, study_of
-from conceptseg.study.pinned import check_weights
+from conceptseg.study.pinned import check_weights, weights_digest
 from conceptseg.study.work import with_helpers
 
 RECIPE = Path(__file__).with_suffix(".yaml")
@@ -44,12 +44,12 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         recipes = read_students(given.recipe)
         if given.task == "collect":
-            weights = yaml.safe_load(given.recipe.read_text(encoding="utf-8"))["weights"]
+            weights = weights_digest(next(iter(recipes.values())).teacher)  # those that the recipe is about
             print(f"wrote {collect_students(recipes, given.out, given.results, weights)}")
             return 0
         stop_at = float("inf") if given.minutes is None else time.time() + 60 * given.minutes
         with_helpers(given.processes - 1, run_students, (recipes, given.out, stop_at))
-    except ConceptSegError as error:
+    except (ConceptSegError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

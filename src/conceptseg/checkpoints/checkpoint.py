@@ -165,7 +165,8 @@ def check_numbers(state: Mapping[str, Tensor], source: str) -> None:
         CheckpointError: names the first few.
     """
     numbers = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
-    sums = [tensor.sum(dtype=torch.float32) for tensor in numbers.values()]
+    # Each in its own type: `sum(dtype=...)` copies every weight first. In float16 it may overflow: see below.
+    sums = [tensor.sum().float() for tensor in numbers.values()]
     if bool(torch.stack(sums).isfinite().all()):  # a sum is finite only if all of its parts are
         return
     bad = [name for name, tensor in numbers.items() if not bool(tensor.isfinite().all())]

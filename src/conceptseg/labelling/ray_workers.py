@@ -61,17 +61,19 @@ class RayWorkers:
             try:
                 _knock(address)
                 ray.init(address=address, log_to_driver=False, logging_level="error")
-            except (OSError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError, RuntimeError, OverflowError) as error:
                 reason = " ".join(str(error).split())
                 raise OptionError(f"no Ray cluster at {address!r} (--ray): {reason}") from error
         self._wanted = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
         kept = settings.model.kept()
         model = replace(settings.model, name=kept["name"], geometry_from=kept["geometry_from"])
         self._settings = ray.put(replace(settings, model=model))
-        gpus = 1 if torch.device(model.device if model.device != "auto" else "cpu").type == "cuda" else 0
+        gpus = int(model.device.startswith("cuda"))
         self._actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(Answerer)
         self._actors: list[Any] = []
         self._idle: list[Any] = []  # of them, those that have loaded the model and wait for a batch
+        # What is awaited -> its actor and batch; no batch while it loads.
+        self._busy: dict[Any, tuple[Any, list[Task]]] = {}
         self._deaths = 0
 
     def __enter__(self) -> RayWorkers:
@@ -85,19 +87,19 @@ class RayWorkers:
 
     def answer(self, batches: Iterator[list[Task]]) -> Iterator[list[Outcome]]:
         """As `LocalWorkers.answer`."""
-        busy: dict[Any, tuple[Any, list[Task]]] = {}  # what is awaited -> actor, batch; none while it loads
         waiting = next(batches, None)
-        while waiting is not None or busy:
+        # An actor that the cluster has no room for yet is not waited for at the end.
+        while waiting is not None or any(batch for _, batch in self._busy.values()):
             while waiting is not None and self._idle:
                 actor = self._idle.pop()
-                busy[actor.answer.remote(waiting)] = (actor, waiting)
+                self._busy[actor.answer.remote(waiting)] = (actor, waiting)
                 waiting = next(batches, None)
             while waiting is not None and len(self._actors) < self._wanted:
                 actor = self._actor.remote(self._settings)
                 self._actors.append(actor)
-                busy[actor.load.remote()] = (actor, [])
-            (ended, *_), _ = self._ray.wait(list(busy), num_returns=1)
-            actor, batch = busy.pop(ended)
+                self._busy[actor.load.remote()] = (actor, [])
+            (ended, *_), _ = self._ray.wait(list(self._busy), num_returns=1)
+            actor, batch = self._busy.pop(ended)
             try:
                 outcomes = self._ray.get(ended)
             except self._ray.exceptions.RayTaskError as error:
