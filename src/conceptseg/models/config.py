@@ -123,9 +123,11 @@ class TimmConfig:
     kind: Literal["timm"] = "timm"
     network: str = "efficientnet_lite0"  # its name in timm; it must give maps at strides 4, 8, 16 and 32
     pyramid_width: int = 128  # channels of the output maps
+    # blocks of each stage, the first ones, of a network that is written here; empty: all that it has
+    blocks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _within("vision.", self, pyramid_width=WIDTH)
+        _within("vision.", self, pyramid_width=WIDTH, blocks=SOME_LAYERS)
 
     @property
     def stride(self) -> int:

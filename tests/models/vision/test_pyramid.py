@@ -83,3 +83,30 @@ def test_the_trunk_of_nano_is_that_of_timm_without_timm() -> None:
     with torch.no_grad():
         for a, b in zip(ours.eval()(pixels), theirs.eval()(pixels), strict=True):
             torch.testing.assert_close(a, b)
+
+
+def test_a_trunk_with_fewer_blocks_keeps_the_first_of_each_stage() -> None:
+    """By name, so that it takes the weights of the whole one; what is left out only added to its input."""
+    torch.manual_seed(0)
+    whole, shorter = EfficientNetLite0(), EfficientNetLite0((1, 2, 1, 3, 3, 1, 1))
+    missing, beyond = shorter.load_state_dict(whole.state_dict(), strict=False)
+    assert not missing
+    assert {".".join(name.split(".")[:3]) for name in beyond} == {
+        "blocks.2.1", "blocks.5.1", "blocks.5.2", "blocks.5.3",
+    }  # fmt: skip
+    for stage, blocks in ((2, (1,)), (5, (1, 2, 3))):
+        for number in blocks:
+            whole.blocks[stage][number].bn3.weight.data.zero_()  # they add nothing
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(shorter.eval()(pixels), whole.eval()(pixels), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(
+    ("network", "blocks"),
+    [("efficientnet_lite0", (1, 2)), ("efficientnet_lite0", (1, 2, 2, 3, 3, 5, 1)), ("resnet18", (1,) * 7)],
+)
+def test_blocks_that_a_network_does_not_have_are_refused(network: str, blocks: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="vision.blocks"):
+        build_vision_encoder(TimmConfig(network=network, blocks=blocks))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from conceptseg.errors import ConfigError
+
 STEM_WIDTH = 32
 # kernel, stride of the first block, expansion, channels, blocks
 STAGES = (
@@ -22,26 +24,41 @@ STAGES = (
 )
 GIVEN = (1, 2, 4, 6)  # the last stages at strides 4, 8, 16 and 32
 WIDTHS = tuple(STAGES[stage][3] for stage in GIVEN)
+BLOCKS = tuple(stage[4] for stage in STAGES)
 
 
 class EfficientNetLite0(nn.Module):
-    """pixels (I, 3, H, W) -> maps at 1/4, 1/8, 1/16 and 1/32 of the image, of `WIDTHS` channels."""
+    """pixels (I, 3, H, W) -> maps at 1/4, 1/8, 1/16 and 1/32 of the image, of `WIDTHS` channels.
 
-    def __init__(self) -> None:
+    Args:
+        blocks: of each stage; of a stage with fewer the last ones are missing, which only add to their input.
+
+    Raises:
+        ConfigError: a stage cannot have as many.
+    """
+
+    def __init__(self, blocks: tuple[int, ...] = BLOCKS) -> None:
+        if len(blocks) != len(BLOCKS) or any(
+            not 1 <= n <= most for n, most in zip(blocks, BLOCKS, strict=True)
+        ):
+            raise ConfigError(
+                f"vision.blocks is {list(blocks)}; efficientnet_lite0 has at most {list(BLOCKS)}, "
+                "and one of each stage at least"
+            )
         super().__init__()
         self.conv_stem = nn.Conv2d(3, STEM_WIDTH, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
         stages, inputs = [], STEM_WIDTH
-        for kernel, stride, expansion, outputs, count in STAGES:
-            blocks: list[nn.Module] = []
+        for count, (kernel, stride, expansion, outputs, _) in zip(blocks, STAGES, strict=True):
+            stage: list[nn.Module] = []
             for number in range(count):
                 step = stride if number == 0 else 1
                 if expansion == 1:
-                    blocks.append(DepthwiseSeparable(inputs, outputs, kernel, step))
+                    stage.append(DepthwiseSeparable(inputs, outputs, kernel, step))
                 else:
-                    blocks.append(InvertedResidual(inputs, outputs, kernel, step, expansion))
+                    stage.append(InvertedResidual(inputs, outputs, kernel, step, expansion))
                 inputs = outputs
-            stages.append(nn.Sequential(*blocks))
+            stages.append(nn.Sequential(*stage))
         self.blocks = nn.Sequential(*stages)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from conceptseg.errors import ConfigError
-from conceptseg.models.vision.efficientnet_lite import WIDTHS, EfficientNetLite0
+from conceptseg.models.vision.efficientnet_lite import BLOCKS, WIDTHS, EfficientNetLite0
 from conceptseg.models.vision.pyramid import PyramidTrunk
 
 STRIDES = (4, 8, 16, 32)
@@ -23,13 +23,15 @@ class TimmTrunk(PyramidTrunk):
     Args:
         network: its name in `timm`.
         pyramid_width: channels of the three output maps.
+        blocks: of each stage of a network that is written here, the first ones; empty: all.
 
     Raises:
-        ConfigError: `timm` has no such network, or it has no map at one of the four strides.
+        ConfigError: `timm` has no such network, or it has no map at one of the four strides; or the network
+            cannot be had with so many blocks.
     """
 
-    def __init__(self, network: str, pyramid_width: int) -> None:
-        model, widths = _own(network) or build_stages(network)
+    def __init__(self, network: str, pyramid_width: int, blocks: tuple[int, ...] = ()) -> None:
+        model, widths = _own(network, blocks) or build_stages(network)
         super().__init__(widths, pyramid_width)
         self.network = model
 
@@ -37,9 +39,13 @@ class TimmTrunk(PyramidTrunk):
         return list(self.network(pixels))
 
 
-def _own(name: str) -> tuple[nn.Module, tuple[int, ...]] | None:
+def _own(name: str, blocks: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]] | None:
     """A network that is written here too, with the same names and results: it needs no `timm`."""
-    return (EfficientNetLite0(), WIDTHS) if name == "efficientnet_lite0" else None
+    if name == "efficientnet_lite0":
+        return EfficientNetLite0(blocks or BLOCKS), WIDTHS
+    if blocks:
+        raise ConfigError(f"vision.blocks is for efficientnet_lite0; {name} has as many as timm gives it")
+    return None
 
 
 def build_stages(name: str, pretrained: bool = False) -> tuple[nn.Module, tuple[int, ...]]:
