@@ -12,6 +12,7 @@ from conceptseg.choices import Runtime, check_choice
 from conceptseg.device import choose_device, choose_dtype
 from conceptseg.errors import OptionError
 from conceptseg.hub import find_model, local_model
+from conceptseg.models.cpu.heap import give_back_freed
 from conceptseg.runtime.onnx_detector import OnnxDetector
 from conceptseg.segmenter import Segmenter
 
@@ -75,4 +76,9 @@ def load(
     kind = choose_dtype(dtype, chosen, parameters)
     rounded = chosen.type == "cpu" and kind == torch.bfloat16
     detector = checkpoint.load_rounded() if rounded else checkpoint.load()
-    return Segmenter(detector, tokenizer, checkpoint.config, device=chosen, dtype=kind, resolution=resolution)
+    segmenter = Segmenter(
+        detector, tokenizer, checkpoint.config, device=chosen, dtype=kind, resolution=resolution
+    )
+    if rounded:
+        give_back_freed()
+    return segmenter
