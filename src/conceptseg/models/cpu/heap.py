@@ -11,7 +11,7 @@ import sys
 
 
 def give_back_freed() -> None:
-    """Have the holes in the heap given back to the system, where the C library is glibc; elsewhere nothing."""
+    """Give the holes in the heap back to the system, where the C library is glibc; elsewhere do nothing."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
