@@ -1,4 +1,4 @@
-"""How long `conceptseg segment` takes as a process, how much of it is `import torch`, and what else is imported.
+"""How long `conceptseg segment` takes as a process, how much of that is `import torch`, what imports cost.
 
     python benchmarks/startup.py                    # 7 rounds in turns, files in memory
     python benchmarks/startup.py --busy 2           # the same beside two processes that only count
