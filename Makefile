@@ -5,7 +5,7 @@ VENV := .venv/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format docs dist try-dist licences clean venv venv-test venv-docs
+.PHONY: help demo test lint types format docs dist try-dist licences clean venv venv-test
 MAKEFLAGS += --no-print-directory
 
 help:
@@ -37,9 +37,17 @@ format: venv-test
 types: venv-test
 	@$(VENV)/mypy
 
-docs: venv-docs
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/python -m mkdocs build --strict --quiet
+docs: build/docs/.installed
+	@NO_MKDOCS_2_WARNING=1 build/docs/bin/python -m mkdocs build --strict --quiet
+	@SITE=site build/docs/bin/python -m pytest --quiet --noconftest tests/docs/test_site.py
 	@echo 'site/index.html'
+
+# pip knows dependency groups from 25.1 on.
+build/docs/.installed: pyproject.toml
+	@'$(PYTHON)' -m venv build/docs
+	@build/docs/bin/pip install --quiet --upgrade 'pip>=25.1'
+	@build/docs/bin/pip install --quiet --group docs
+	@touch $@
 
 # The wheel is built out of the source archive, so both are known to be whole. TAG=v0.2.0 must name their version.
 dist: build/tools/.installed
@@ -78,6 +86,3 @@ venv:
 
 venv-test:
 	$(set_up) test
-
-venv-docs:
-	$(set_up) docs
