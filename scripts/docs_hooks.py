@@ -21,7 +21,6 @@ from mkdocs.structure.pages import Page
 from pymdownx.slugs import slugify
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))  # the reference is of this checkout, whatever is installed
 
 FENCE = re.compile(r"(^(?:```|~~~).*?^(?:```|~~~)[ ]*$)", re.M | re.S)
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
@@ -40,7 +39,8 @@ COMES_FROM = {page: path for path, page in SHOWN.items()}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Headings get the anchors that they have where the repository's pages are read as they are."""
+    """The commands are those of this checkout; headings get the anchors that they have on GitHub."""
+    sys.path.insert(0, str(ROOT / "src"))  # not at import: mkdocs puts the path back after that
     config.mdx_configs.setdefault("toc", {})["slugify"] = slugify(case="lower")
     return config
 
