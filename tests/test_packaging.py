@@ -63,6 +63,14 @@ def test_the_wheel_says_its_version_and_every_extra_that_the_library_asks_for(wh
     }
 
 
+def test_what_pypi_shows_links_to_no_file_of_the_clone(wheel: zipfile.ZipFile) -> None:
+    shown = message_from_string(wheel.read(f"{INFO}/METADATA").decode()).get_payload()
+    assert isinstance(shown, str)
+    assert shown.startswith("# conceptseg\n") and "$ pip install conceptseg " in shown
+    assert "What it cannot do (`docs/limits.md`)" in shown
+    assert re.findall(r"!?\[[^\]]*\]\((?!https?:)[^)]*\)", shown) == []
+
+
 def test_the_citation_names_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     released = re.search(
