@@ -81,7 +81,7 @@ def differences(graph: Graph, session: Any, arguments: list[Tensor]) -> dict[str
     feeds = {value.name: x.numpy() for value, x in zip(graph.inputs, arguments, strict=True)}
     theirs = [torch.from_numpy(array) for array in session.run(graph.outputs, feeds)]
     with torch.inference_mode():
-        ours = list(graph(*arguments))
+        ours = list(graph(arguments))
     return {name: _difference(a, b) for name, a, b in zip(graph.outputs, ours, theirs, strict=True)}
 
 

@@ -79,7 +79,7 @@ class VisionGraph(Graph):
         self.inputs = [GraphInput("pixels", (IMAGES, 3, resolution, resolution))]
         self.outputs = [f"level_{i}" for i in range(detector.neck.levels)]
 
-    def forward(self, *values: Tensor) -> list[Tensor]:
+    def forward(self, values: list[Tensor]) -> list[Tensor]:
         (pixels,) = values
         return self.detector.encode_images(pixels).levels
 
@@ -95,7 +95,7 @@ class TextGraph(Graph):
         text = detector.config.text
         self.inputs = [GraphInput("token_ids", (PROMPTS, text.context_length), torch.long, text.vocab_size)]
 
-    def forward(self, *values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, values: list[Tensor]) -> tuple[Tensor, Tensor]:
         (token_ids,) = values
         return _batch_first(self.detector.encode_text(token_ids))
 
@@ -132,7 +132,7 @@ class ExemplarGraph(_OnFeatures):
             GraphInput("box_padding", (PROMPTS, BOXES), torch.bool),
         ]
 
-    def forward(self, *values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, values: list[Tensor]) -> tuple[Tensor, Tensor]:
         *levels, image_index, boxes_cxcywh, box_labels, box_padding = values
         geometry = GeometricPrompt(boxes_cxcywh, box_labels, box_padding)
         return _batch_first(self.detector.encode_exemplars(self._features(levels), geometry, image_index))
@@ -151,7 +151,7 @@ class DetectorGraph(_OnFeatures):
             GraphInput("prompt_padding_mask", (PROMPTS, TOKENS), torch.bool),
         ]
 
-    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, values: list[Tensor]) -> tuple[Tensor, ...]:
         *levels, image_index, prompt_tokens, prompt_padding_mask = values
         prompt = PromptTokens(prompt_tokens.transpose(0, 1), prompt_padding_mask)
         output = self.detector.raw(self._features(levels), image_index, prompt)

@@ -34,12 +34,12 @@ def write_graph(graph: Graph, path: Path, one_file: int = ONE_FILE) -> None:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _quiet():
         program = torch.onnx.export(
             graph.eval(),
-            tuple(graph.examples()),
+            (graph.examples(),),
             dynamo=True,
             opset_version=OPSET,
             input_names=[value.name for value in graph.inputs],
             output_names=graph.outputs,
-            dynamic_shapes=(_open_axes(graph),),  # of the one parameter, `*values`
+            dynamic_shapes=(_open_axes(graph),),  # of the one parameter; torch 2.9 cannot name `*values`
             custom_translation_table={torch.ops.torchvision.roi_align.default: roi_align_in_onnx},
             external_data=False,
             verbose=False,
@@ -81,13 +81,15 @@ def roi_align_in_onnx(
     )
 
 
-def _open_axes(graph: Graph) -> tuple[dict[int, Any], ...]:
+def _open_axes(graph: Graph) -> list[dict[int, Any]]:
     names = {axis for value in graph.inputs for axis in value.axes if isinstance(axis, str)}
-    dims = {name: torch.export.Dim(name) for name in names}
-    return tuple(
+    # To torch's tracer 1 is special, and 2.9 refuses an axis that may be 1. ONNX knows no such bound, and
+    # the check of what is written has axes of 1 too.
+    dims = {name: torch.export.Dim(name, min=2) for name in names}
+    return [
         {i: dims[axis] for i, axis in enumerate(value.axes) if isinstance(axis, str)}
         for value in graph.inputs
-    )
+    ]
 
 
 def _check_standard(path: Path) -> None:
