@@ -70,7 +70,7 @@ try-dist:
 	@cd build/try && bin/conceptseg demo
 
 licences: build/tools/.installed
-	@build/tools/bin/pip-licenses --python build/try/bin/python --from mixed --order license --format markdown
+	@build/tools/bin/pip-licenses --python build/try/bin/python --with-system --from mixed --order license --format markdown
 
 clean:
 	@rm -rf site demo-output .mypy_cache .ruff_cache .pytest_cache build dist
