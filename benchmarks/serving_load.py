@@ -1,109 +1,127 @@
 """Load on a service: several clients ask phrases of a few images, each as fast as it is answered.
 
+    pip install locust                                    # the load is its
     python benchmarks/serving_load.py                     # 1, 4 and 16 clients, and more than it takes
     python benchmarks/serving_load.py --requests 300 --resolution 256
 
-Starts a service of its own, nano, in another process, writes `benchmarks/results/serving_load.md`. Processor
-time is of the service alone; by the clock counts what else the machine does, the clients among it.
+Starts `conceptseg serve` with nano in another process, and writes `benchmarks/results/serving_load.md`.
+Processor time is of the service alone; by the clock counts what else the machine does, the clients among it.
 """
 
 from __future__ import annotations
 
+# Before all else, since it has the network wait by turns: gevent.
+from locust import HttpUser, task  # isort: skip
+from locust.env import Environment  # isort: skip
+from locust.exception import StopUser  # isort: skip
+
 import argparse
 import io
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
-import threading
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from typing import Any, ClassVar
 
 import httpx
-import numpy as np
+import psutil
 from PIL import Image
 
 from conceptseg.benchmark.report import processor_name
-from conceptseg.serving.settings import MIB, Settings
+from conceptseg.hub import find_model
 
+MIB = 1 << 20
 RESULTS = Path(__file__).resolve().parent / "results"
 COINS = Path(__file__).resolve().parents[1] / "src" / "conceptseg" / "assets" / "coins.png"
 PHRASES = ("coin", "red circle", "key", "striped star", "blue square", "cup")
 IMAGES = 40  # more than the cache below keeps, so that it forgets and encodes all the time
 CLIENTS = (1, 4, 16)
-TOO_MANY = 48  # clients at once, for a queue of 16
-SETTINGS = Settings(queue=16, timeout=3600, cache_bytes=8 * MIB)
+QUEUE, CACHE_MB = 16, 8
+TOO_MANY = 48  # clients at once, for this queue
+WATCHED = 1000  # requests between two looks at the memory
+
+
+class Client(HttpUser):
+    """One client. What is refused is not asked again."""
+
+    images: ClassVar[list[bytes]] = []
+    numbers: ClassVar[Iterator[int]] = iter(())  # of the requests that are left, for all clients together
+
+    @task
+    def segment(self) -> None:
+        number = next(self.numbers, None)
+        if number is None:
+            raise StopUser
+        with self.client.post(
+            "/v1/segment",
+            files={"image": self.images[number % len(self.images)]},
+            data={"prompt": json.dumps({"text": PHRASES[number % len(PHRASES)]})},
+            name="answered",
+            catch_response=True,
+        ) as answer:
+            if answer.status_code == 503 and int(answer.headers.get("Retry-After", 0)) >= 1:
+                answer.request_meta["name"] = "refused"
+                answer.success()
 
 
 @dataclass
 class Load:
-    """What some clients saw."""
+    """What some clients saw, and what the service took for it."""
 
     clients: int
-    seconds: float = 0.0  # by the clock
-    processor: float = 0.0  # seconds, of the service
-    answers: list[tuple[int, float, str | None]] = field(default_factory=list)  # status, seconds, Retry-After
-
-    def times(self) -> list[float]:
-        return [seconds for status, seconds, _ in self.answers if status == 200]
+    seconds: float  # by the clock
+    processor: float  # seconds, of the service
+    answered: int
+    refused: int
+    half: float  # of the answered ones within so many seconds
+    most: float  # likewise 99 %
+    memory: list[float] = field(default_factory=list)  # MiB before the first request, after each thousand
 
     def row(self) -> str:
-        times = self.times()
-        refused = [again for status, _, again in self.answers if status == 503]
-        assert len(times) + len(refused) == len(self.answers), "neither answered nor refused"
-        assert all(again and int(again) >= 1 for again in refused), "refused without Retry-After"
-        half, most = np.percentile(times, (50, 99))
         return (
-            f"| {self.clients} | {len(times):,} | {len(refused):,} | {len(times) / self.seconds:.1f} | "
-            f"{half:.2f} | {most:.2f} | {1000 * self.processor / len(times):.0f} |"
+            f"| {self.clients} | {self.answered:,} | {self.refused:,} | {self.answered / self.seconds:.1f} | "
+            f"{self.half:.2f} | {self.most:.2f} | {1000 * self.processor / self.answered:.0f} |"
         )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--requests", type=int, default=1000, help="for each number of clients")
+    parser.add_argument("--requests", type=int, default=10_000, help="for each number of clients")
     parser.add_argument("--resolution", type=int, default=64, help="that nano sees")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     given = parser.parse_args(arguments)
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    service = context.Process(target=serve_nano, args=(there, given.resolution), daemon=True)
-    service.start()
-    assert service.pid is not None
-    url, images = f"http://127.0.0.1:{here.recv()}", pictures()
     busy = os.getloadavg()[0]
-    memory = []
-    with httpx.Client(base_url=url, timeout=None) as client:
-        while client.get("/readyz").status_code != 200:
-            time.sleep(0.2)
-    load(url, images, 1, 2 * IMAGES, service.pid)  # what is made once is made
-    loads = []
-    for clients in (*CLIENTS, TOO_MANY):
-        memory.append(resident(service.pid))
-        loads.append(load(url, images, clients, given.requests, service.pid))
-    memory.append(resident(service.pid))
-    service.terminate()
-    service.join()
+    Client.images = pictures()
+    with served(given.resolution) as (url, service):
+        load(url, 1, 2 * IMAGES, service)  # what is made once is made
+        loads = [load(url, clients, given.requests, service) for clients in (*CLIENTS, TOO_MANY)]
     options = f" --requests {given.requests} --resolution {given.resolution}"
     lines = [
         "# A service under load",
         "",
-        f"Written by `python benchmarks/serving_load.py{options}`.",
+        f"Written by `python benchmarks/serving_load.py{options}`, whose clients are those of Locust.",
         "",
-        f"{processor_name()}, one thread on one core that other work kept busy, the clients among it (load "
-        f"before: {busy:.1f}), so processor time is what to compare. nano at {given.resolution} px, one "
-        f"phrase of one of {IMAGES} images in each request, {SETTINGS.cache_bytes // MIB} MiB of encoded "
-        f"images kept, a queue of {SETTINGS.queue}.",
+        f"{processor_name()}, one thread for the model; load of the machine before: {busy:.1f}, the clients "
+        f"come on top. nano at {given.resolution} px, one phrase of one of {IMAGES} images in each request, "
+        f"{CACHE_MB} MiB of encoded images kept, a queue of {QUEUE}.",
         "",
         "| clients | answered | refused (503, Retry-After) | answered per second | median s | 99 % within s "
         "| processor ms per answer |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         *(one.row() for one in loads),
         "",
-        "Resident memory of the service before the first of these, between them, and after the last, MiB: "
-        f"{', '.join(f'{mebibytes:.0f}' for mebibytes in memory)}.",
+        f"Resident memory of the service, MiB, before the first request and after each {WATCHED:,}:",
+        "",
+        *(f"- {one.clients} clients: {', '.join(f'{mib:.0f}' for mib in one.memory)}" for one in loads),
         "",
     ]
     given.out.mkdir(parents=True, exist_ok=True)
@@ -111,47 +129,67 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("\n".join(lines))
 
 
-def load(url: str, images: list[bytes], clients: int, requests: int, service: int) -> Load:
-    """So many requests, shared by so many clients."""
-    seen, begun, before = Load(clients), time.monotonic(), processor_seconds(service)
-    threads = [
-        threading.Thread(target=ask, args=(url, images, range(number, requests, clients), seen.answers))
-        for number in range(clients)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seen.seconds = time.monotonic() - begun
-    seen.processor = processor_seconds(service) - before
-    return seen
+def load(url: str, clients: int, requests: int, service: psutil.Process) -> Load:
+    """So many requests, shared by so many clients.
+
+    Raises:
+        RuntimeError: one was neither answered nor refused as it should be.
+    """
+    Client.numbers, done = iter(range(requests)), count(1)
+    memory = [resident(service)]
+
+    def watch(**_: Any) -> None:
+        if next(done) % WATCHED == 0:
+            memory.append(resident(service))
+
+    environment = Environment(user_classes=[Client], host=url)
+    environment.events.request.add_listener(watch)
+    runner = environment.create_local_runner()
+    begun, before = time.monotonic(), processor_seconds(service)
+    runner.start(clients, spawn_rate=clients)
+    while environment.stats.total.num_requests < requests:
+        time.sleep(0.05)
+    seconds, processor = time.monotonic() - begun, processor_seconds(service) - before
+    runner.quit()
+    if environment.stats.errors:
+        raise RuntimeError("; ".join(str(error.error) for error in environment.stats.errors.values()))
+    answered, refused = (environment.stats.get(name, "POST") for name in ("answered", "refused"))
+    half, most = (answered.get_response_time_percentile(share) / 1000 for share in (0.5, 0.99))
+    return Load(clients, seconds, processor, answered.num_requests, refused.num_requests, half, most, memory)
 
 
-def ask(url: str, images: list[bytes], numbers: range, answers: list[tuple[int, float, str | None]]) -> None:
-    """One client. What is refused is not asked again."""
-    with httpx.Client(base_url=url, timeout=None) as client:
-        for number in numbers:
-            prompt = json.dumps({"text": PHRASES[number % len(PHRASES)]})
-            image = images[number % len(images)]
-            begun = time.perf_counter()
-            answer = client.post("/v1/segment", files={"image": image}, data={"prompt": prompt})
-            taken = time.perf_counter() - begun
-            answers.append((answer.status_code, taken, answer.headers.get("Retry-After")))
+@contextmanager
+def served(resolution: int) -> Iterator[tuple[str, psutil.Process]]:
+    """Address and process of a service."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "nano"
+        shutil.copytree(find_model("nano"), model)
+        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        config["preprocessing"]["resolution"] = resolution
+        (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        words = ["serve", "--model", str(model), "--port", "0", "--queue", str(QUEUE), "--timeout", "3600"]
+        with (Path(folder) / "log").open("wb") as log:  # a line for each request
+            process = subprocess.Popen(
+                [sys.executable, "-m", "conceptseg", *words, "--cache-mb", str(CACHE_MB)],
+                stderr=log,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            try:
+                yield address(Path(log.name), process), psutil.Process(process.pid)
+            finally:
+                process.terminate()
+                process.wait()
 
 
-def serve_nano(pipe: multiprocessing.connection.Connection, resolution: int) -> None:
-    """The other process."""
-    import torch
-
-    from conceptseg.loading import load as load_model
-    from conceptseg.serving.app import make_app
-    from conceptseg.serving.run import listen, serve
-
-    torch.set_num_threads(1)
-    listening = listen("127.0.0.1", 0)
-    pipe.send(listening.getsockname()[1])
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # a line for each request
-    serve(make_app(lambda: load_model("nano", resolution=resolution), "nano", SETTINGS), listening)
+def address(log: Path, process: subprocess.Popen[bytes]) -> str:
+    """Where the service listens, once its model is loaded."""
+    while not (found := re.search(r"http://[\d.]+:\d+", log.read_text(encoding="utf-8"))):
+        if process.poll() is not None:
+            raise RuntimeError(log.read_text(encoding="utf-8"))
+        time.sleep(0.2)
+    while httpx.get(f"{found[0]}/readyz").status_code != 200:
+        time.sleep(0.2)
+    return found[0]
 
 
 def pictures() -> list[bytes]:
@@ -164,15 +202,14 @@ def pictures() -> list[bytes]:
     return files
 
 
-def resident(process: int) -> float:
+def resident(process: psutil.Process) -> float:
     """MiB."""
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
+    return process.memory_info().rss / MIB
 
 
-def processor_seconds(process: int) -> float:
-    words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+def processor_seconds(process: psutil.Process) -> float:
+    spent = process.cpu_times()
+    return spent.user + spent.system
 
 
 if __name__ == "__main__":
