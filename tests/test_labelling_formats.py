@@ -83,6 +83,10 @@ def test_yolo_boxes_end_at_the_image(result):
     assert third == "0 0.888889 0.833333 0.222222 0.333333"
 
 
+def test_coco_boxes_end_at_the_image(result):
+    assert [it["bbox"] for it in result.to_coco()["annotations"]][2] == [70, 40, 20, 20]
+
+
 def test_a_phrase_that_is_no_class_is_named(result):
     with pytest.raises(OptionError, match="'square' is none of the classes 'frame', 'cat'"):
         result.to_yolo(["frame", "cat"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from conceptseg.compact_masks import CompactMasks
 from conceptseg.errors import MissingDependencyError
@@ -45,7 +46,12 @@ class CocoDataset:
             ids = {"image_id": image_id, "category_id": self._category(result.phrase)}
             self.content["presence"].append({**ids, "presence": round(result.presence, 6)})
         regions = zip(
-            result.phrases, result.boxes.tolist(), result.scores, masks.areas(), masks.rles(), strict=True
+            result.phrases,
+            clipped_boxes(result).tolist(),
+            result.scores,
+            masks.areas(),
+            masks.rles(),
+            strict=True,
         )
         for phrase, (x0, y0, x1, y1), score, area, rle in regions:
             self.content["annotations"].append(
@@ -66,6 +72,12 @@ class CocoDataset:
             self._category_ids[phrase] = len(self._category_ids) + 1
             self.content["categories"].append({"id": self._category_ids[phrase], "name": phrase})
         return self._category_ids[phrase]
+
+
+def clipped_boxes(result: Result) -> NDArray[np.float64]:
+    """(N, 4) pixels; tools refuse boxes that reach over the edge, or cut the masks by them."""
+    height, width = result.image_size
+    return result.boxes.astype(np.float64).clip(0, (width, height, width, height))
 
 
 def coco_dataset(results: Sequence[Result]) -> dict[str, Any]:

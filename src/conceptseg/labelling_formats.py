@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from conceptseg.choices import LabelStudioRegion, check_choice
 from conceptseg.errors import OptionError
+from conceptseg.formats import clipped_boxes
 from conceptseg.polygons import joined, mask_polygons
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def yolo_lines(result: Result, classes: Sequence[str] | None, boxes: bool, toler
     names = list(dict.fromkeys(result.phrases)) if classes is None else list(classes)
     height, width = result.image_size
     lines = []
-    for number, (phrase, box) in enumerate(zip(result.phrases, _clipped_boxes(result), strict=True)):
+    for number, (phrase, box) in enumerate(zip(result.phrases, clipped_boxes(result), strict=True)):
         if phrase not in names:
             raise OptionError(f"{phrase!r} is none of the classes {', '.join(map(repr, names))}")
         if boxes:
@@ -122,7 +123,7 @@ def _label_studio_values(
             return []
         return [{"format": "rle", "rle": brush_rle(result[number].masks[0])}]
     if regions == "boxes":
-        x0, y0, x1, y1 = (_clipped_boxes(result)[number] * np.tile((100 / width, 100 / height), 2)).tolist()
+        x0, y0, x1, y1 = (clipped_boxes(result)[number] * np.tile((100 / width, 100 / height), 2)).tolist()
         return [{"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0, "rotation": 0}]
     percent = np.array([100 / width, 100 / height])
     polygons = mask_polygons(result.compact_masks, number, tolerance)
@@ -149,12 +150,6 @@ def brush_rle(mask: npt.NDArray[np.bool_]) -> list[int]:
     stream = "".join(bits)
     stream += "0" * (-len(stream) % 8)
     return list(int(stream, 2).to_bytes(len(stream) // 8, "big"))
-
-
-def _clipped_boxes(result: Result) -> npt.NDArray[np.float64]:
-    """(N, 4) pixels; these tools refuse boxes that reach over the edge."""
-    height, width = result.image_size
-    return result.boxes.astype(np.float64).clip(0, (width, height, width, height))
 
 
 def _image_name(result: Result) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from conceptseg.dedupe import SAME_OBJECT_IOU
+from conceptseg.formats import clipped_boxes
 from conceptseg.result import Result
 from conceptseg.review.decisions import Object
 
@@ -48,7 +49,7 @@ def suggestions(
     else:
         overlap = np.zeros(len(masks))
     rows = [row for row in range(len(masks)) if overlap[row] <= SAME_OBJECT_IOU]
-    corners = result.boxes[rows].astype(float).reshape(-1, 4)
+    corners = clipped_boxes(result)[rows]
     corner_and_size = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
     areas = result.compact_masks.areas()
     scores = result.class_scores[rows]
