@@ -1,6 +1,6 @@
-"""FiftyOne's own importer of COCO reads what a labelling writes.
+"""Other tools read the COCO files of a labelling by their own code.
 
-In a process of its own, and without FiftyOne's database, which a dataset needs but the importer does not.
+FiftyOne in a process of its own, and without its database, which a dataset needs but the importer does not.
 """
 
 from __future__ import annotations
@@ -66,3 +66,21 @@ def test_fiftyone_reads_masks_scores_and_names(
             np.testing.assert_array_equal(np.array(mask).reshape(inside.shape), inside)
             objects += 1
     assert objects
+
+
+@pytest.mark.filterwarnings("ignore:OpenCV")
+def test_supervision_reads_masks_and_names(
+    photos: Path, tmp_path: Path, settings: LabelSettings, tiny_segmenter: Segmenter
+) -> None:
+    supervision = pytest.importorskip("supervision", minversion="0.31")
+    label([photos], settings, tmp_path / "out", segmenter=tiny_segmenter)
+    labels = tmp_path / "out" / "coco" / "00000.json"
+    coco = json.loads(labels.read_text())
+    dataset = supervision.DetectionDataset.from_coco(str(photos), str(labels), force_masks=True)
+    assert dataset.classes == ["red circle", "coin"] and len(dataset) == len(coco["images"])
+    ids = {str(photos / image["file_name"]): image["id"] for image in coco["images"]}
+    for path, _, found in dataset:
+        ours = [it for it in coco["annotations"] if it["image_id"] == ids[path]]
+        assert found.class_id.tolist() == [it["category_id"] - 1 for it in ours]
+        for mask, it in zip(found.mask, ours, strict=True):
+            np.testing.assert_array_equal(mask, coco_mask.decode(it["segmentation"]))
