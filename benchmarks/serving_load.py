@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "",
         f"{processor_name()}, one thread for the model; load of the machine before: {busy:.1f}, the clients "
         f"come on top. nano at {given.resolution} px, one phrase of one of {IMAGES} images in each request, "
-        f"{CACHE_MB} MiB of encoded images kept, a queue of {QUEUE}.",
+        f"{CACHE_MB} MiB of encoded images kept, a queue of {QUEUE}. Locust rounds times to two digits.",
         "",
         "| clients | answered | refused (503, Retry-After) | answered per second | median s | 99 % within s "
         "| processor ms per answer |",
