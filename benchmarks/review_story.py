@@ -420,7 +420,7 @@ def written(found: dict[str, Any]) -> str:
     seconds = found["seconds"]
     lines += [
         "",
-        "On scenes, which it knew before (cgF1 x 100, 60 scenes): "
+        "On scenes, which it knew before (cgF1 x 100): "
         + "; ".join(
             f"{ARMS[arm]} {100 * it['scenes']['before']:.1f} before, {100 * it['scenes']['after']:.1f} after"
             for arm, it in arms.items()
