@@ -368,7 +368,7 @@ def written(found: dict[str, Any]) -> str:
         "# Label, review, fine-tune, label the rest",
         "",
         f"Written by `python benchmarks/review_story.py --data {found['data']} --steps "
-        f"{found['steps']}`, one thread of {processor_name()}.",
+        f"{found['steps']}{''.join(f' --arm {arm}' for arm in arms)}`, one thread of {processor_name()}.",
         "",
         f'`nano` labelled {found["labelled"]["images"]} images of `{found["data"]}` ("{PHRASE}"), '
         f"{found['reviewed']} of which were reviewed by the ground truth; {found['held_out']} other images "
