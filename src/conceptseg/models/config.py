@@ -29,6 +29,9 @@ RESOLUTION = (1, 8192)  # pixels
 SHARE = (0.0, 1.0)
 POSITIVE = (1e-12, 1e12)
 
+# Of entries that models did not always have: at its default such a one leaves a fingerprint as it was.
+LATER = {"later": True}
+
 
 def _within(part: str, config: object, **bounds: tuple[float, float]) -> None:
     """Refuse values outside their bounds, which NaN is always; those that are None say nothing.
@@ -124,7 +127,7 @@ class TimmConfig:
     network: str = "efficientnet_lite0"  # its name in timm; it must give maps at strides 4, 8, 16 and 32
     pyramid_width: int = 128  # channels of the output maps
     # blocks of each stage, the first ones, of a network that is written here; empty: all that it has
-    blocks: tuple[int, ...] = ()
+    blocks: tuple[int, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         _within("vision.", self, pyramid_width=WIDTH, blocks=SOME_LAYERS)

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+import conceptseg as cs
+from conceptseg.checkpoints.fingerprint import model_fingerprint
 from conceptseg.errors import ConfigError
-from conceptseg.models.build import build_vision_encoder
+from conceptseg.models.build import build_detector, build_vision_encoder
 from conceptseg.models.config import ConvNetConfig, TimmConfig
-from conceptseg.models.vision.efficientnet_lite import WIDTHS, EfficientNetLite0
+from conceptseg.models.vision.efficientnet_lite import BLOCKS, WIDTHS, EfficientNetLite0
 from conceptseg.models.vision.pyramid import PyramidTrunk
 from conceptseg.models.vision.timm_trunk import build_stages
 
@@ -101,6 +107,23 @@ def test_a_trunk_with_fewer_blocks_keeps_the_first_of_each_stage() -> None:
     with torch.no_grad():
         for a, b in zip(shorter.eval()(pixels), whole.eval()(pixels), strict=True):
             torch.testing.assert_close(a, b)
+
+
+def test_nano_has_the_fingerprint_from_before_there_was_a_choice_of_blocks() -> None:
+    """What was made by it, examples above all, goes on belonging to it."""
+    recorded = Path(__file__).parents[3] / "benchmarks" / "results" / "photograph_splits.json"
+    assert cs.load("nano").fingerprint == json.loads(recorded.read_text())["fingerprint"]
+
+
+def test_the_choice_of_blocks_is_part_of_a_fingerprint() -> None:
+    nano = cs.load("nano").config.architecture
+
+    def fingerprint(blocks: tuple[int, ...]) -> str:
+        torch.manual_seed(0)
+        vision = dataclasses.replace(nano.vision, blocks=blocks)
+        return model_fingerprint(build_detector(dataclasses.replace(nano, vision=vision)))
+
+    assert fingerprint(BLOCKS) != fingerprint(())
 
 
 @pytest.mark.parametrize(
