@@ -78,9 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "",
             f"Written by `python benchmarks/labelling_speed.py {given.what}{options}`.",
             "",
-            f"{processor_name()}, {len(os.sched_getaffinity(0))} core(s) for it, one thread per process; the "
-            f"machine was busy with other work (load before: {load:.1f}). {given.model} at "
-            f"{segmenter.resolution} px, {given.images} images.",
+            f"{processor_name()}, {len(os.sched_getaffinity(0))} core(s) for it, one thread per process; "
+            f"load of the machine before: {load:.1f}. {given.model} at {segmenter.resolution} px, "
+            f"{given.images} images.",
             "",
             *table,
             "",
