@@ -24,6 +24,7 @@ from conceptseg.errors import OptionError, PromptError
 from conceptseg.exemplar import Exemplar
 from conceptseg.extras import require
 from conceptseg.images import ImageInput
+from conceptseg.models.config import AdaptiveConfig, BridgeConfig
 from conceptseg.models.exemplar.encoder import ExemplarTrace, pool_regions
 from conceptseg.models.prompts import GeometricPrompt
 from conceptseg.prompts import BoxesInput, LabelsInput, check_boxes
@@ -32,7 +33,6 @@ from conceptseg.segmenter import EncodedImage, Segmenter
 
 Array = NDArray[np.float32]
 MOST_ROWS = 6  # of the figure
-LEVELS, KERNELS = ("early", "middle", "late"), ("3 x 3", "5 x 5", "7 x 7")
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,10 @@ class Explanation:
         feature_similarity: (boxes, h, w) cosine of the mean feature under each box with every image token.
         context: (boxes, h, w) which image tokens each box picked, summing to 1; None where the kind has none.
         gate: (boxes, D) share of the exemplar's side, 0 to 1; likewise.
-        level_weights: (3,) early, middle, late; likewise.
-        branch_weights: (boxes, 3) small, middle, large kernel; likewise.
+        level_weights: (levels,) one for each of `levels`, early to late; likewise.
+        branch_weights: (boxes, kernels) one for each of `kernels`, small to large; likewise.
+        levels: their names.
+        kernels: their names.
     """
 
     image: NDArray[np.uint8]
@@ -62,6 +64,8 @@ class Explanation:
     gate: Array | None = None
     level_weights: Array | None = None
     branch_weights: Array | None = None
+    levels: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
 
     def save(self, path: str | Path) -> Path:
         """Draw it as a PNG; folders on the way are made.
@@ -117,14 +121,17 @@ def explain(
         pooled = level.new_zeros(0, level.shape[1])
         if prompt.boxes_cxcywh is not None:
             pooled = pool_regions(level, index, prompt.boxes_cxcywh.float(), 7)[0].mean((2, 3))  # (boxes, D)
+    config = segmenter.config.architecture.exemplar
     return Explanation(
         image=encoded.image.pixels,
         boxes_xyxy=np.zeros((0, 4), np.float32) if examples is None else examples.boxes_xyxy,
         labels=() if examples is None else tuple(examples.labels.tolist()),
-        encoder=segmenter.config.architecture.exemplar.kind,
+        encoder=config.kind,
         token_similarity=_similarity(tokens, level[0]),
         feature_similarity=_similarity(pooled.float(), level[0]),
         **_parts(trace),
+        levels=config.joints if isinstance(config, BridgeConfig) else (),
+        kernels=tuple(f"{k} x {k}" for k in config.kernels) if isinstance(config, AdaptiveConfig) else (),
     )
 
 
@@ -205,7 +212,9 @@ def _caption(it: Explanation, row: int, boxed: bool) -> str:
         return f"token {row - count + (not count)} of the concept from elsewhere"
     said = [f"{it.encoder}, {'like this' if it.labels[row] else 'not like this'}"]
     if it.level_weights is not None:
-        said.append(", ".join(f"{n} {w:.2f}" for n, w in zip(LEVELS, it.level_weights, strict=True)))
+        said.append(", ".join(f"{n} {w:.2f}" for n, w in zip(it.levels, it.level_weights, strict=True)))
     if it.branch_weights is not None:
-        said.append(", ".join(f"{n} {w:.2f}" for n, w in zip(KERNELS, it.branch_weights[row], strict=True)))
+        said.append(
+            ", ".join(f"{n} {w:.2f}" for n, w in zip(it.kernels, it.branch_weights[row], strict=True))
+        )
     return "\n".join(said)

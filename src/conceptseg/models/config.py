@@ -29,6 +29,8 @@ RESOLUTION = (1, 8192)  # pixels
 SHARE = (0.0, 1.0)
 POSITIVE = (1e-12, 1e12)
 
+BRIDGE_JOINTS: tuple[Literal["early", "middle", "late"], ...] = ("early", "middle", "late")
+
 # Of entries that models did not always have: at its default such a one leaves a fingerprint as it was.
 LATER = {"later": True}
 
@@ -280,6 +282,15 @@ class BridgeConfig(ExemplarSizes):
     """Exemplar and image joined at three levels; `layers` count the middle one."""
 
     kind: Literal["bridge"] = "bridge"
+    joints: tuple[Literal["early", "middle", "late"], ...] = field(default=BRIDGE_JOINTS, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        in_order = tuple(joint for joint in BRIDGE_JOINTS if joint in self.joints)
+        if not self.joints or self.joints != in_order:
+            raise ConfigError(
+                f"exemplar.joints is {list(self.joints)}; name some of early, middle and late, in order"
+            )
 
 
 @dataclass(frozen=True)
@@ -288,6 +299,15 @@ class AdaptiveConfig(ExemplarSizes):
 
     kind: Literal["adaptive"] = "adaptive"
     context: bool = True  # look at what surrounds the box
+    # How: each part may be left out, to see what it brings.
+    kernels: tuple[int, ...] = field(default=(3, 5, 7), metadata=LATER)  # the box weighs them; (): none
+    selector: bool = field(default=True, metadata=LATER)  # pick image tokens; without, the mean of all
+    modulator: bool = field(default=True, metadata=LATER)  # context scales and shifts; without, it is added
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(not 1 <= kernel <= TOKENS[1] or kernel % 2 == 0 for kernel in self.kernels):
+            raise ConfigError(f"exemplar.kernels is {list(self.kernels)}; give odd numbers of cells, or none")
 
 
 AnyExemplarConfig: TypeAlias = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -38,9 +39,16 @@ CONFIGS: dict[str, AnyExemplarConfig] = {
     "bridge": BridgeConfig(**SIZES),
     "adaptive": AdaptiveConfig(**SIZES),
     "adaptive without context": AdaptiveConfig(**SIZES, context=False),
+    "adaptive without kernels": AdaptiveConfig(**SIZES, kernels=()),
+    "adaptive without selector": AdaptiveConfig(**SIZES, selector=False),
+    "adaptive without modulator": AdaptiveConfig(**SIZES, modulator=False),
+    "bridge, early": BridgeConfig(**SIZES, joints=("early",)),
+    "bridge, middle": BridgeConfig(**SIZES, joints=("middle",)),
+    "bridge, middle and late": BridgeConfig(**SIZES, joints=("middle", "late")),
 }
 BOXES = torch.tensor([[[0.3, 0.4, 0.2, 0.3], [0.7, 0.6, 0.3, 0.2], [0.5, 0.5, 0.9, 0.8]]])
 LABELS = torch.tensor([[1, 0, 1]])
+PROMPT = GeometricPrompt(BOXES, LABELS)
 
 
 @pytest.fixture(params=CONFIGS)
@@ -68,6 +76,44 @@ def test_every_kind_can_be_chosen_by_name() -> None:
     with pytest.raises(ConfigError, match="unknown key 'context'"):
         DetectorConfig.from_dict({"exemplar": {"kind": "bridge", "context": False}})
     assert DetectorConfig.from_dict({"exemplar": {"layers": 1}}).exemplar == ExemplarConfig(layers=1)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "bridge", "joints": []}, "name some of early, middle and late, in order"),
+        ({"kind": "bridge", "joints": ["late", "early"]}, "in order"),
+        ({"kind": "bridge", "joints": ["first"]}, "choose 'early', 'middle', 'late'"),
+        ({"kind": "adaptive", "kernels": [4]}, "give odd numbers of cells, or none"),
+    ],
+)
+def test_parts_that_do_not_exist_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DetectorConfig.from_dict({"exemplar": values})
+
+
+def test_a_bridge_takes_only_what_its_joints_give() -> None:
+    """A joint that is left out has no weights, and the mean is over the others."""
+    whole, part = (
+        build_exemplar_encoder(CONFIGS[name], WIDTH) for name in ("bridge", "bridge, middle and late")
+    )
+    gone = {name.split(".")[0] for name in set(whole.state_dict()) - set(part.state_dict())}
+    assert gone == {"early"}
+    trace = part.trace(features(), sine_of_map(6, 8, WIDTH, torch.device("cpu")), torch.tensor([0]), PROMPT)
+    assert trace.level_weights is not None and trace.level_weights.tolist() == [0.5, 0.5]
+
+
+def test_without_kernels_or_a_selector_there_is_nothing_to_draw() -> None:
+    for name, kernels, context in (
+        ("adaptive", True, True),
+        ("adaptive without kernels", False, True),
+        ("adaptive without selector", True, False),
+    ):
+        module = build_exemplar_encoder(CONFIGS[name], WIDTH)
+        trace = module.trace(
+            features(), sine_of_map(6, 8, WIDTH, torch.device("cpu")), torch.tensor([0]), PROMPT
+        )
+        assert (trace.branch_weights is not None, trace.context is not None) == (kernels, context), name
 
 
 def test_one_token_per_box_and_a_closing_one(encoder: ExemplarEncoder) -> None:

@@ -2,12 +2,15 @@
 
 Scale adaptor: the box decides how much a small, a middle and a large kernel count. Context selector: the box
 picks the image tokens around it that matter. Feature modulator: what was picked scales and shifts the token.
-With `context=False` the last two are left out, and a token says only what lies in its box.
+With `context=False` the last two are left out, and a token says only what lies in its box. Each may be left
+out alone, too: without kernels the patch is averaged as it is, without the selector the context is the mean
+of the image, and without the modulator it is added to the token.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +27,6 @@ from conceptseg.models.exemplar.encoder import (
 )
 from conceptseg.models.layers.mlp import MLP
 
-KERNELS = (3, 5, 7)
-
 
 class AdaptiveEncoder(BoxesOnlyEncoder):
     kind = "adaptive"
@@ -39,12 +40,16 @@ class AdaptiveEncoder(BoxesOnlyEncoder):
         roi_size: int = 7,
         dropout: float = 0.0,
         context: bool = True,
+        kernels: Sequence[int] = (3, 5, 7),
+        selector: bool = True,
+        modulator: bool = True,
     ) -> None:
         super().__init__(width, roi_size)
+        self.context = context
         self.pooling_norm = nn.LayerNorm(width)
-        self.scale_adaptor = ScaleAdaptor(width)
-        self.context_selector = ContextSelector(width) if context else None
-        self.modulator = FeatureModulator(width) if context else None
+        self.scale_adaptor = ScaleAdaptor(width, kernels) if kernels else None
+        self.context_selector = ContextSelector(width) if context and selector else None
+        self.modulator = FeatureModulator(width) if context and modulator else None
         self.closing = Closing(width, layers, heads, mlp_width, dropout)
 
     def trace_boxes(
@@ -52,33 +57,39 @@ class AdaptiveEncoder(BoxesOnlyEncoder):
     ) -> ExemplarTrace:
         pooled_from = normalise_map(features, self.pooling_norm)  # (I, D, h, w)
         regions = pool_regions(pooled_from, image_index, boxes.boxes_cxcywh, self.roi_size)  # (B, M, D, r, r)
-        patch, branch_weights = self.scale_adaptor(regions, boxes.boxes_cxcywh)  # (B, M, D), (B, M, 3)
+        patch, shares = regions.mean((3, 4)), None  # (B, M, D)
+        if self.scale_adaptor is not None:
+            patch, shares = self.scale_adaptor(regions, boxes.boxes_cxcywh)  # (B, M, D), (B, M, kernels)
         x = patch + self.box_embedding(boxes)
         picked: Tensor | None = None
-        if self.context_selector is not None and self.modulator is not None:
-            image, place = image_tokens(pooled_from, positions, image_index)
-            context, picked = self.context_selector(x, image, place, boxes.boxes_cxcywh, features.shape[-2:])
-            x = self.modulator(x, context)
-        return ExemplarTrace(self.closing(x, boxes.padding), branch_weights=branch_weights, context=picked)
+        if self.context:
+            image, place = image_tokens(pooled_from, positions, image_index)  # (B, HW, D), (HW, D)
+            if self.context_selector is None:
+                context = image.mean(1, keepdim=True).expand_as(x)
+            else:
+                chosen = self.context_selector(x, image, place, boxes.boxes_cxcywh, features.shape[-2:])
+                context, picked = chosen
+            x = x + context if self.modulator is None else self.modulator(x, context)
+        return ExemplarTrace(self.closing(x, boxes.padding), branch_weights=shares, context=picked)
 
 
 class ScaleAdaptor(nn.Module):
-    """Three depthwise convolutions over the patch, weighed by the box; a pointwise one; the mean of all."""
+    """Depthwise convolutions over the patch, weighed by the box; a pointwise one; the mean of all."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, kernels: Sequence[int]) -> None:
         super().__init__()
-        self.weigh = MLP(4, 32, len(KERNELS), 2)
+        self.weigh = MLP(4, 32, len(kernels), 2)
         self.branches = nn.ModuleList(
-            nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width) for kernel in KERNELS
+            nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width) for kernel in kernels
         )
         self.pointwise = nn.Conv2d(width, width, 1)
 
     def forward(self, regions: Tensor, boxes_cxcywh: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, M, D, r, r) and (B, M, 4) -> (B, M, D) and the weights of the branches (B, M, 3)."""
+        """(B, M, D, r, r) and (B, M, 4) -> (B, M, D) and the weights of the branches (B, M, kernels)."""
         dtype = self.pointwise.weight.dtype
         weights = self.weigh(boxes_cxcywh.to(dtype)).softmax(-1)  # (B, M, 3)
         x = regions.flatten(0, 1)  # (B * M, D, r, r)
-        branches = torch.stack([branch(x) for branch in self.branches], dim=1)  # (B * M, 3, D, r, r)
+        branches = torch.stack([branch(x) for branch in self.branches], dim=1)  # (B * M, kernels, D, r, r)
         mixed = (branches * weights.flatten(0, 1)[:, :, None, None, None]).sum(1)
         x = x + self.pointwise(F.relu(mixed))
         return x.mean((2, 3)).reshape(regions.shape[:3]), weights

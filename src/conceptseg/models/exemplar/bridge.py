@@ -2,13 +2,17 @@
 
 Early: the token of a box and the mean image feature under it are joined and projected. Middle: the result
 attends to all image tokens. Late: a coordinator moves each side towards the other and mixes them by a gate.
+Levels may be left out; the next one then reads what the last one before it gave.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from conceptseg.models.config import BRIDGE_JOINTS
 from conceptseg.models.exemplar.boxes_only import BoxesOnlyEncoder
 from conceptseg.models.exemplar.closing import Closing
 from conceptseg.models.exemplar.encoder import (
@@ -26,15 +30,26 @@ class BridgedEncoder(BoxesOnlyEncoder):
     kind = "bridge"
 
     def __init__(
-        self, width: int, layers: int, heads: int, mlp_width: int, roi_size: int = 7, dropout: float = 0.0
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        mlp_width: int,
+        roi_size: int = 7,
+        dropout: float = 0.0,
+        joints: Sequence[str] = BRIDGE_JOINTS,
     ) -> None:
         super().__init__(width, roi_size)
         self.pooling_norm = nn.LayerNorm(width)
         self.box_features = nn.Conv2d(width, width, roi_size)
-        self.early = nn.Linear(2 * width, width)
-        self.middle = nn.ModuleList(BridgeLayer(width, heads, mlp_width, dropout) for _ in range(layers))
-        self.late = Coordinator(width)
-        self.level_logits = nn.Parameter(torch.zeros(3))
+        self.early = nn.Linear(2 * width, width) if "early" in joints else None
+        self.middle = (
+            nn.ModuleList(BridgeLayer(width, heads, mlp_width, dropout) for _ in range(layers))
+            if "middle" in joints
+            else None
+        )
+        self.late = Coordinator(width) if "late" in joints else None
+        self.level_logits = nn.Parameter(torch.zeros(len(joints)))
         self.closing = Closing(width, 1, heads, mlp_width, dropout)
 
     def trace_boxes(
@@ -43,20 +58,24 @@ class BridgedEncoder(BoxesOnlyEncoder):
         pooled_from = normalise_map(features, self.pooling_norm)  # (I, D, h, w)
         regions = pool_regions(pooled_from, image_index, boxes.boxes_cxcywh, self.roi_size)  # (B, M, D, r, r)
         patch = self.box_features(regions.flatten(0, 1)).reshape(regions.shape[:3])  # (B, M, D)
-        exemplar = patch + self.box_embedding(boxes)
         visual = regions.mean((3, 4))  # (B, M, D)
-        early = self.early(torch.cat((exemplar, visual.to(exemplar.dtype)), dim=-1))
+        x, gate, levels = patch + self.box_embedding(boxes), None, []  # each (B, M, D)
+        if self.early is not None:
+            x = self.early(torch.cat((x, visual.to(x.dtype)), dim=-1))
+            levels.append(x)
+        if self.middle is not None:
+            image, place = image_tokens(pooled_from, positions, image_index)  # (B, HW, D), (HW, D)
+            if x.shape[1]:  # attention without any query is not defined everywhere
+                for layer in self.middle:
+                    x = layer(x, image, image + place)
+            levels.append(x)
+        if self.late is not None:
+            x, gate = self.late(x, visual.to(x.dtype))
+            levels.append(x)
 
-        image, place = image_tokens(pooled_from, positions, image_index)  # (B, HW, D), (HW, D)
-        middle = early
-        if middle.shape[1]:  # attention without any query is not defined everywhere
-            for layer in self.middle:
-                middle = layer(middle, image, image + place)
-        late, gate = self.late(middle, visual.to(middle.dtype))  # (B, M, D) each
-
-        weights = self.level_logits.softmax(0)  # (3,)
-        x = (torch.stack((early, middle, late), dim=-1) * weights.to(early.dtype)).sum(-1)  # (B, M, D)
-        return ExemplarTrace(self.closing(x, boxes.padding), gate=gate, level_weights=weights)
+        weights = self.level_logits.softmax(0)  # (levels,)
+        mean = (torch.stack(levels, dim=-1) * weights.to(x.dtype)).sum(-1)  # (B, M, D)
+        return ExemplarTrace(self.closing(mean, boxes.padding), gate=gate, level_weights=weights)
 
 
 class BridgeLayer(nn.Module):

@@ -24,8 +24,8 @@ class ExemplarTrace:
 
     tokens: PromptTokens  # (P + M + 1, B, D)
     gate: Tensor | None = None  # (B, M, D) in 0..1, share of the exemplar's side; the rest is the image's
-    level_weights: Tensor | None = None  # (3,) share of the early, middle and late level; sums to 1
-    branch_weights: Tensor | None = None  # (B, M, 3) share of the small, middle and large kernel; sums to 1
+    level_weights: Tensor | None = None  # (levels,) share of the early, middle, late level; sums to 1
+    branch_weights: Tensor | None = None  # (B, M, kernels) share of each kernel, small to large; sums to 1
     context: Tensor | None = None  # (B, M, h, w) which image tokens each box picks; sums to 1 over the map
 
 
