@@ -1,0 +1,53 @@
+"""Train the variants of benchmarks/trainings.yaml and judge all alike, for the claims F1 and G5 to G10.
+
+    python benchmarks/trainings.py run --data PHOTOS --processes 2 --minutes 60   # again to go on
+    python benchmarks/trainings.py run --data PHOTOS --variants roi-0,bridge      # some of them
+
+PHOTOS holds the datasets `contours` and `objects`, as for benchmarks/evidence.py. Tables go to
+benchmarks/results/evidence, from which `python benchmarks/evidence.py report` judges the claims.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from conceptseg.errors import ConceptSegError, OptionError
+from conceptseg.evidence.trainings import TrainingsRun, run_trainings
+from conceptseg.evidence.trainings_recipe import read_trainings
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE = Path(__file__).with_suffix(".yaml")
+RESULTS = ROOT / "benchmarks" / "results" / "evidence"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("task", choices=("run",))
+    parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument("--data", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--variants", help="names of some, separated by commas")
+    parser.add_argument("--minutes", type=float, help="begin nothing after so long")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "trainings")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
+    given = parser.parse_args(words)
+    try:
+        recipe = read_trainings(given.recipe)
+        names = tuple(given.variants.split(",") if given.variants else recipe.variants)
+        unknown = [name for name in names if name not in recipe.variants]
+        if unknown:
+            raise OptionError(f"no variant {unknown[0]!r}; choose from {', '.join(recipe.variants)}")
+        run = TrainingsRun(recipe, names, given.data, given.work, given.results)
+        for name, done in run_trainings(run, minutes=given.minutes, processes=given.processes).items():
+            print(f"{name}: {done} of {len(recipe.seeds)} seeds")
+    except (ConceptSegError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
