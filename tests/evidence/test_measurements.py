@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -14,7 +15,9 @@ import pytest
 import torch
 from scipy.special import expit
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
+from conceptseg.data.question_config import QuestionConfig
 from conceptseg.data.scenes import Scene, render_scene
 from conceptseg.evaluation.cgf1 import ConceptEvaluator, ConceptPair
 from conceptseg.evidence import component_costs, encoder_conflict, example_robustness, presence_shift
@@ -35,6 +38,7 @@ from conceptseg.evidence.prompt_swap import PromptSwap, swap
 from conceptseg.evidence.token_statistics import TokenStatistics, mean_offset, told_apart, variance_ratio
 from conceptseg.exemplars.conflict import TwoGradients
 from conceptseg.exemplars.gap_pictures import ShownObject
+from conceptseg.exemplars.pool import PoolBatches, PoolConfig
 from conceptseg.exemplars.tokens import BoxTokens
 from conceptseg.segmenter import Segmenter
 from conceptseg.study.table import Table, pack
@@ -526,3 +530,25 @@ def test_pictures_are_the_same_in_every_run_and_what_is_elsewhere_is_not_here() 
         if found is not None:
             scene, concept = found
             assert concept in scene.families and concept not in SCENES.scene(number).families
+
+
+def test_a_step_whose_memory_was_measured_is_freed(tiny_segmenter: Segmenter) -> None:
+    """Forty rounds once filled a machine's memory."""
+    task = component_costs.whole_task(tiny_segmenter, component_costs.LOSSES[component_costs.BOTH])
+    scenes = [SCENES.scene(0), SCENES.scene(1)]
+    asked = QuestionConfig(phrase=0.0, absent_phrase=0.0, boxes=1.0, phrase_and_boxes=0.0, other_image=0.0)
+    side = tiny_segmenter.resolution
+    pool = PoolConfig(scenes=2, pairs=1, resolution=side, render_size=max(64, side), questions=asked)
+    batch = PoolBatches(pool, scenes, tiny_segmenter.tokenizer, 0, 1)[0]
+    made: list[StorageWeakRef] = []
+
+    def note(module: object, given: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            made.append(StorageWeakRef(output.untyped_storage()))
+
+    hooks = [module.register_forward_hook(note) for module in task.modules()]
+    component_costs.step_memory(task, batch)
+    for hook in hooks:
+        hook.remove()
+    gc.collect()
+    assert len(made) > 100 and all(it.expired() for it in made)

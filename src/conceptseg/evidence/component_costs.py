@@ -274,7 +274,7 @@ def step_memory(task: AlignTask, batch: Batch) -> tuple[float, float]:
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
             alive.append(storage)
-        return tensor
+        return tensor.detach()  # itself would hold the step that holds it, and neither were ever freed
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         _backward(task, batch)

@@ -47,7 +47,7 @@ def training_costs(task: AlignTask, batches: Sequence[Batch], tries: int = TRIES
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself would hold the step that holds it, and neither were ever freed
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         step(batches[0])
