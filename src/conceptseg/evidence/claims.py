@@ -13,6 +13,16 @@ from conceptseg.evidence.presence_shift import PresenceShift
 from conceptseg.evidence.prompt_swap import PromptSwap
 from conceptseg.evidence.student_claims import ForeignOffset, PresenceCollapse, RepairOrder, VerdictChoice
 from conceptseg.evidence.token_statistics import TokenStatistics
+from conceptseg.evidence.training_claims import (
+    Adaptive,
+    AlignmentLosses,
+    Bridge,
+    PooledPrompt,
+    ProgressiveSchedule,
+    Remedies,
+    UnifiedEncoder,
+)
+from conceptseg.evidence.training_grid import TrainingClaim
 
 
 @dataclass(frozen=True)
@@ -64,8 +74,16 @@ MEASUREMENTS: dict[str, Measurement] = {
     )
 }
 
+STUDENTS: tuple[Settled, ...] = (PresenceCollapse(), RepairOrder(), ForeignOffset(), VerdictChoice())
+TRAININGS: tuple[TrainingClaim, ...] = (
+    PooledPrompt(),
+    AlignmentLosses(),
+    UnifiedEncoder(),
+    Bridge(),
+    Adaptive(),
+    ProgressiveSchedule(),
+    Remedies(),
+)
+
 # By all that this library settles: measurements, and what trained models gave.
-SETTLED: dict[str, Settled] = {
-    **MEASUREMENTS,
-    **{it.claim: it for it in (PresenceCollapse(), RepairOrder(), ForeignOffset(), VerdictChoice())},
-}
+SETTLED: dict[str, Settled] = {**MEASUREMENTS, **{it.claim: it for it in (*STUDENTS, *TRAININGS)}}

@@ -86,7 +86,7 @@ class Settled(ABC):
 
     @abstractmethod
     def lines(self, table: Table) -> list[Line]:
-        """Every line of the report, in order."""
+        """Every line of the report, in order; none where the table says nothing of the claim yet."""
 
     @abstractmethod
     def verdict(self, lines: dict[str, Line]) -> Verdict:

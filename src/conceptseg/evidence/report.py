@@ -83,13 +83,17 @@ def read_results(results: Path, measurement: Settled, weights: str | None) -> di
         if path.is_file():
             table = Table.load(path)
             if len(table) and weights in (None, table.setup.get("weights")):
-                found[source] = settle(measurement, table)
+                outcome = settle(measurement, table)
+                if outcome is not None:
+                    found[source] = outcome
     return found
 
 
-def settle(measurement: Settled, table: Table) -> Outcome:
-    """Lines and, with enough examples, the verdict."""
+def settle(measurement: Settled, table: Table) -> Outcome | None:
+    """Lines and, with enough examples, the verdict; None where the table says nothing of the claim yet."""
     lines = {line.name: line for line in measurement.lines(table)}
+    if not lines:
+        return None
     examples = measurement.examples(table)
     enough = examples >= measurement.least
     return Outcome(table, lines, examples, measurement.verdict(lines) if enough else None)

@@ -11,7 +11,7 @@ from scipy.special import expit
 from conceptseg.evaluation.cgf1 import cgf1_of
 from conceptseg.evidence.measurement import Line, Settled, Verdict, Word
 from conceptseg.evidence.students import STUDENT, TABLE, TEACHER
-from conceptseg.study.intervals import Array, Bootstrap, Estimate, Statistic
+from conceptseg.study.intervals import Array, Bootstrap, Estimate, Statistic, points
 from conceptseg.study.table import Table
 
 CLAIMED_ORDER = ("ignore", "finetune", "distil", "offset")
@@ -119,7 +119,7 @@ class PresenceCollapse(StudentClaim):
                 lines.append(Line(f"{name}: {what}", it, ".1%", control, shown))
             for part, when in ((STUDENT, ""), (LATER_PARTS, ", later parts trained")):
                 logit = draws.difference(logits(some, part, True), logits(some, TEACHER, True))
-                worse = _points(draws.of(less(cgf1(some, part), cgf1(some, TEACHER))))
+                worse = points(draws.of(less(cgf1(some, part), cgf1(some, TEACHER))))
                 lines += [
                     Line(f"{name}: logit if present, less the teacher's{when}", logit, ".2f", control),
                     Line(f"{name}: cgF1, less the teacher's{when}", worse, ".1f", control),
@@ -164,10 +164,10 @@ class RepairOrder(StudentClaim):
         ]
         draws = draws_of(table)
         missing = draws.of(averaged(table, partial(gain, part=TEACHER, over=STUDENT)))
-        lines = [Line("lost to the teacher, in points of cgF1", _points(missing), ".1f", True)]
+        lines = [Line("lost to the teacher, in points of cgF1", points(missing), ".1f", True)]
         for repair in repairs:
             found = draws.of(averaged(table, partial(gain, part=repair, over=STUDENT)))
-            lines.append(Line(f"{repair}: gain in cgF1", _points(found), ".1f", group="gain in cgF1, points"))
+            lines.append(Line(f"{repair}: gain in cgF1", points(found), ".1f", group="gain in cgF1, points"))
         for part in (TEACHER, STUDENT, *repairs):
             answered = draws.of(averaged(table, partial(_answered, part=part)))
             lines.append(
@@ -178,10 +178,10 @@ class RepairOrder(StudentClaim):
             own = draws_of(some)
             for repair in repairs:
                 found = own.of(gain(some, repair, STUDENT))
-                lines.append(Line(f"{name}, {repair}: gain in cgF1", _points(found), ".1f"))
+                lines.append(Line(f"{name}, {repair}: gain in cgF1", points(found), ".1f"))
         for first, second in zip(CLAIMED_ORDER, CLAIMED_ORDER[1:], strict=False):
             found = draws.of(averaged(table, partial(gain, part=first, over=second)))
-            lines.append(Line(f"{first} less {second}, cgF1", _points(found), ".1f"))
+            lines.append(Line(f"{first} less {second}, cgF1", points(found), ".1f"))
         for part in repairs:
             seconds = [float(about["seconds"][part] or 0) for about in table.setup["students"]]
             mean = float(np.mean(seconds))
@@ -257,7 +257,7 @@ class VerdictChoice(StudentClaim):
             best = max(values, key=lambda part: values[part])
             chosen = ADVICE.get(word, STUDENT)
             right.append(float(values[best] - values[chosen] <= CLOSE))
-            found = _points(Bootstrap(some.column("scene")).of(gain(some, chosen, best)))
+            found = points(Bootstrap(some.column("scene")).of(gain(some, chosen, best)))
             what = f"{name}, seed {seed}: {word} less the best ({best})"
             lines.append(Line(what, found, ".1f", group="points of cgF1 that the recommendation misses"))
         units = Bootstrap([f"{name} {seed}" for name, seed, _ in about])
@@ -290,11 +290,3 @@ def _right(present: Sequence[bool], presence_logits: Sequence[float], offset: fl
     if there.all() or not there.any():
         return None
     return float((said[there].mean() + (~said[~there]).mean()) / 2)
-
-
-def _points(estimate: Estimate) -> Estimate:
-    """In hundredths."""
-    return Estimate(
-        100 * estimate.value, 100 * estimate.low, 100 * estimate.high,
-        estimate.examples, estimate.scenes, estimate.seeds,
-    )  # fmt: skip

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from conceptseg.data.scenes import Scene
+from conceptseg.errors import DataError
 from conceptseg.evidence.example_robustness import THRESHOLD, count
 from conceptseg.evidence.measurement import Row
 from conceptseg.evidence.pictures import Pictures, choose_object, shown
@@ -69,12 +70,14 @@ class JudgedPictures:
     """Pictures that judge, with the features of a vision encoder that no variant trains.
 
     Raises:
-        DataError: the photographs cannot be read.
+        DataError: no picture gives a question.
     """
 
     def __init__(self, segmenter: Segmenter, pictures: Pictures) -> None:
         self.name = pictures.name
         self.asked = questions(pictures)
+        if not self.asked:
+            raise DataError(f"none of {len(pictures)} {self.name} shows one thing and surely not another")
         self._encoded = [(encode(segmenter, one.scene), encode(segmenter, one.beside)) for one in self.asked]
 
     def encoded(self, segmenter: Segmenter, place: int, moved: bool) -> tuple[EncodedImage, EncodedImage]:

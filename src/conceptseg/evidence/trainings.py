@@ -2,7 +2,7 @@
 
 WORK/study.json            what the work is about
 WORK/VARIANT/0002.json     what the variant gave with seed 2: a row for every picture, and one of the run
-OUT/trainings-GROUP.json   the table of a group's variants that are done with every seed
+OUT/GROUP-trainings-*.json the tables of a group's variants that are done with every seed
 
 All variants see the same prompts in the same order and are judged by the same questions. Where the vision
 encoder is frozen its features are computed once for all of them.
@@ -94,28 +94,28 @@ def train_pieces(run: TrainingsRun, stop_at: float) -> None:
         do_pieces(run.work, _pieces(run.recipe, name), bench.work, stop_at)
 
 
-def write_tables(run: TrainingsRun, setup: dict[str, Any]) -> None:
-    """A table for every group, of the variants that are done with every seed."""
-    groups: dict[str, list[str]] = {}
-    for name, variant in run.recipe.variants.items():
-        groups.setdefault(variant.group, []).append(name)
-    for group, names in groups.items():
+def write_tables(run: TrainingsRun, setup: dict[str, Any]) -> list[Path]:
+    """For every group and kind of pictures a table, of the variants that are done with every seed."""
+    written = []
+    for group in dict.fromkeys(variant.group for variant in run.recipe.variants.values()):
         rows: list[Row] = []
         runs: list[dict[str, Any]] = []
-        for name in names:
-            found = done_rows(run.work, _pieces(run.recipe, name))
-            if found is None:
-                continue
-            seeds = iter(run.recipe.seeds)
-            for row in found:
+        for name, variant in run.recipe.variants.items():
+            found = done_rows(run.work, _pieces(run.recipe, name)) if variant.group == group else None
+            for row in found or []:
                 if RUN in row:  # the last row of each piece
                     runs.append({"variant": name, "seed": row["seed"], **row[RUN]})
-                    next(seeds)
                 else:
                     rows.append({"variant": name, **row})
-        if rows:
-            about = {**setup, "claim": group, "pictures": "scenes", "runs": runs}
-            Table(about, rows).save(run.out / f"trainings-{group}.json")
+        for source in dict.fromkeys(row["pictures"] for row in rows):
+            own = [
+                {k: v for k, v in row.items() if k != "pictures"} for row in rows if row["pictures"] == source
+            ]
+            about = {**setup, "claim": group, "pictures": source, "dtype": "float32"}
+            about |= {"runs": runs} if source == DrawnScenes.name else {}
+            written.append(run.out / f"{group}-trainings-{source}.json")
+            Table(about, own).save(written[-1])
+    return written
 
 
 def _pieces(recipe: TrainingsRecipe, name: str) -> list[Piece]:

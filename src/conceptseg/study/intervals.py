@@ -13,6 +13,7 @@ Source: Efron and Tibshirani 1993, the percentile interval, with scenes (and see
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -114,6 +115,12 @@ class Bootstrap:
     def ratio(self, numerators: Any, denominators: Any) -> Estimate:
         """Sum of one over the sum of the other, over the examples that have both."""
         return self.of(weighted_ratio(numerators, denominators), _both(numerators, denominators))
+
+
+def points(estimate: Estimate) -> Estimate:
+    """In hundredths, as cgF1 is read."""
+    value, low, high = (100 * it for it in (estimate.value, estimate.low, estimate.high))
+    return dataclasses.replace(estimate, value=value, low=low, high=high)
 
 
 def numbers(values: Any) -> Array:

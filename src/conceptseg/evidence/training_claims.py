@@ -1,0 +1,387 @@
+"""F1 and G5 to G10: what short trainings of variants say.
+
+Names of variants are those of benchmarks/trainings.yaml: "roi 3" is the encoder `roi` with alignment losses
+weighed 3, "vision roi 3" the same with the vision encoder training. What was not trained has no line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from conceptseg.evidence.measurement import Line, Verdict
+from conceptseg.evidence.training_grid import TrainingClaim, TrainingGrid, il_mcc
+from conceptseg.exemplars.smoothness import roughness
+from conceptseg.study.intervals import Bootstrap
+
+ENCODERS = ("roi", "roi_transformer", "unified", "bridge", "adaptive")
+WEIGHTS = ("0.3", "3", "30", "100")
+OWN = "roi"  # the encoder of the model and of the released ones
+TARGET = 0.75  # box F1 on held-out scenes; convergence is the steps to it
+PARTS = ("early", "middle", "late")
+WITHOUT = ("no kernels", "no selector", "no modulator", "none")
+GAINS = "gain in cgF1, points"
+
+
+class PooledPrompt(TrainingClaim):
+    """F1. Control: the same fusion encoder without it."""
+
+    claim = "F1"
+    needs = ("pool none", "pool mean", "pool masked mean")
+    group = "fusion"
+    changed = "the fusion encoder, which starts fresh and reads phrases; what reads its memory trains along"
+
+    def compare(self, grid: TrainingGrid) -> list[Line]:
+        lines = [
+            Line(f"{name}: cgF1", grid.value(name), ".1f", name in ("pool none", "one level"))
+            for name in grid.names
+        ]
+        for name, base in (
+            ("pool mean", "pool none"),
+            ("pool masked mean", "pool none"),
+            ("post-norm", "pool none"),
+            ("two levels", "one level"),
+        ):
+            if grid.has(name, base):
+                lines += [
+                    Line(f"{name} less {base}: cgF1", grid.gain(name, base), "+.1f", group=GAINS),
+                    Line(f"{name} less {base}: IL-MCC x 100", grid.gain(name, base, il_mcc), "+.1f"),
+                ]
+        return lines
+
+    def verdict(self, lines: dict[str, Line]) -> Verdict:
+        effect = ("pool mean less pool none: cgF1", "pool masked mean less pool none: cgF1")
+        return better(
+            lines,
+            effect,
+            "with it surely more is found",
+            "the pooled prompt surely brings nothing that the attention does not",
+            "on which mean is added",
+        )
+
+
+class AlignmentLosses(TrainingClaim):
+    """G5. Control: the same losses, computed and weighed with nothing."""
+
+    claim = "G5"
+    needs = ("roi 0", "roi 3")
+
+    def compare(self, grid: TrainingGrid) -> list[Line]:
+        lines = []
+        for encoder in ENCODERS:
+            base = f"{encoder} 0"
+            if not grid.has(base):
+                continue
+            lines.append(Line(f"{base}: cgF1", grid.value(base), ".1f", True))
+            lines.append(
+                Line(f"{base}: nearer to its own feature, raw", grid.column("apart", base), ".3f", True)
+            )
+            for weight in WEIGHTS:
+                name = f"{encoder} {weight}"
+                if grid.has(name):
+                    lines += _aligned(grid, f"{encoder} at {weight}", [name], [base])
+        for weight in WEIGHTS:
+            done = [it for it in ENCODERS if grid.has(f"{it} {weight}", f"{it} 0")]
+            if len(done) > 1:
+                names, bases = [f"{it} {weight}" for it in done], [f"{it} 0" for it in done]
+                lines += _aligned(grid, f"{len(done)} encoders at {weight}", names, bases, "all")
+        return lines
+
+    def verdict(self, lines: dict[str, Line]) -> Verdict:
+        means = [name for name in lines if " encoders at " in name] or [it for it in lines if " at " in it]
+        gains = [name for name in means if name.endswith(": gain in cgF1")]
+        raw = [name for name in means if name.endswith(": nearer to its own feature, raw")]
+        closes = [a for a, b in zip(gains, raw, strict=True) if lines[b].estimate.above()]
+        helps = [name for name in gains if lines[name].estimate.above()]
+        effect = tuple(name for pair in zip(raw, gains, strict=True) for name in pair)
+        if helps and set(helps) <= set(closes):
+            at = ", ".join(name.split(":")[0] for name in helps)
+            return Verdict("confirmed", f"the gap closes and more is found ({at})", effect)
+        if helps:
+            return Verdict("depends", "more is found at some weight, but not because the gap closes", effect)
+        if closes:
+            return Verdict(
+                "refuted", "the losses close the gap, but at no weight is surely more found for it", effect
+            )
+        return Verdict("refuted", "at no weight does the gap surely close or is surely more found", effect)
+
+
+class UnifiedEncoder(TrainingClaim):
+    """G6. Control: the vision encoder frozen, and no alignment."""
+
+    claim = "G6"
+    needs = ("roi 0", "unified 0", "vision roi 0", "vision unified 0")
+
+    def compare(self, grid: TrainingGrid) -> list[Line]:
+        lines = []
+        frozen, trains = ("unified 0", "roi 0"), ("vision unified 0", "vision roi 0")
+        lines += [
+            Line("vision frozen: unified less roi", grid.gain(*frozen), "+.1f", True, GAINS),
+            Line("vision trains: unified less roi", grid.gain(*trains), "+.1f", group=GAINS),
+            Line(
+                "unified less roi: more with vision training",
+                grid.gain(*trains, over=frozen),
+                "+.1f",
+                group=GAINS,
+            ),
+        ]
+        for encoder in ("roi", "unified"):
+            first, second = f"vision {encoder} 3", f"vision {encoder} 0"
+            if grid.has(first, second):
+                lines += _aligned(grid, f"vision trains, {encoder} at 3", [first], [second])
+            for name in (second, first):
+                if grid.has(name):
+                    lines += _conflict(grid, name)
+        for name in grid.names:
+            if name.startswith("vision"):
+                lines.append(Line(f"{name}: cgF1", grid.value(name), ".1f"))
+        if grid.runs:
+            rougher = grid.of_runs(_roughness, *trains)
+            lines.append(Line("vision trains: roughness of the loss, unified less roi", rougher, "+.4f"))
+        return lines
+
+    def verdict(self, lines: dict[str, Line]) -> Verdict:
+        effect = (
+            "vision frozen: unified less roi",
+            "vision trains: unified less roi",
+            "unified less roi: more with vision training",
+        )
+        frozen, trains, more = (lines[name].estimate for name in effect)
+        if trains.above() and more.above():
+            return Verdict("confirmed", "it helps, and more where the vision encoder trains too", effect)
+        if frozen.above() or trains.above():
+            where = " and ".join(
+                word for word, it in (("frozen", frozen), ("training", trains)) if it.above()
+            )
+            return Verdict(
+                "depends", f"it helps with the vision encoder {where}, not most when it trains", effect
+            )
+        if frozen.below() or trains.below():
+            return Verdict(
+                "refuted", "it surely finds less, and no more with the vision encoder training", effect
+            )
+        return Verdict("refuted", "it surely helps neither way", effect)
+
+
+class Bridge(TrainingClaim):
+    """G7. Control: each level alone."""
+
+    claim = "G7"
+    needs = ("bridge 0", "bridge early", "bridge middle", "bridge late")
+
+    def compare(self, grid: TrainingGrid) -> list[Line]:
+        lines = [Line("bridge 0: cgF1", grid.value("bridge 0"), ".1f")]
+        for part in PARTS:
+            less = grid.gain("bridge 0", f"bridge {part}")
+            lines.append(Line(f"three levels less {part} alone", less, "+.1f", group=GAINS))
+        if grid.has("bridge 0", f"{OWN} 0"):
+            less = grid.gain("bridge 0", f"{OWN} 0")
+            lines.append(Line(f"three levels less {OWN}", less, "+.1f", True, GAINS))
+        runs = grid.runs.get("bridge 0", {})
+        for when in ("before", "after"):
+            for place, part in enumerate(PARTS):
+                shares = [run[when]["level_weights"][place] for run in runs.values()]
+                if shares:
+                    found = Bootstrap([0] * len(shares), list(runs)).mean(shares)
+                    lines.append(Line(f"share of the {part} level, {when}", found, ".3f"))
+            gates = [float(np.mean(run[when]["gate"])) for run in runs.values()]
+            if gates:
+                found = Bootstrap([0] * len(gates), list(runs)).mean(gates)
+                lines.append(Line(f"gate: share of the exemplar's side, {when}", found, ".3f"))
+        return lines
+
+    def verdict(self, lines: dict[str, Line]) -> Verdict:
+        effect = tuple(name for name in lines if name.startswith("three levels less ") and "alone" in name)
+        return better(
+            lines,
+            effect,
+            "three levels surely find more than each alone",
+            "no level alone finds surely less than the three together",
+            "on the level that it is compared with",
+        )
+
+
+class Adaptive(TrainingClaim):
+    """G8. Control: the encoder with none of its parts."""
+
+    claim = "G8"
+    needs = ("adaptive 0", "adaptive no kernels", "adaptive no selector", "adaptive no modulator")
+
+    def compare(self, grid: TrainingGrid) -> list[Line]:
+        lines = [Line("adaptive 0: cgF1", grid.value("adaptive 0"), ".1f")]
+        for part in WITHOUT:
+            if grid.has("adaptive 0", f"adaptive {part}"):
+                less = grid.gain("adaptive 0", f"adaptive {part}")
+                words = "without any part" if part == "none" else f"with {part}"
+                lines.append(Line(f"whole less {words}", less, "+.1f", part == "none", GAINS))
+        if grid.has("adaptive 0", f"{OWN} 0"):
+            less = grid.gain("adaptive 0", f"{OWN} 0")
+            lines.append(Line(f"whole less {OWN}", less, "+.1f", True, GAINS))
+        runs = grid.runs.get("adaptive 0", {})
+        for when in ("before", "after"):
+            follows = [_follows_size(run[when]["kernels"]) for run in runs.values()]
+            if follows:
+                found = Bootstrap([0] * len(follows), list(runs)).mean(follows)
+                name = f"share of the 7 x 7 kernel with the box's side, rank correlation, {when}"
+                lines.append(Line(name, found, "+.2f", when == "before"))
+        return lines
+
+    def verdict(self, lines: dict[str, Line]) -> Verdict:
+        effect = tuple(name for name in lines if name.startswith("whole less with"))
+        return better(
+            lines,
+            effect,
+            "it surely finds more with each of its parts",
+            "no part surely brings anything",
+            "on the part",
+        )
+
+
+class ProgressiveSchedule(TrainingClaim):
+    """G9. Control: the joint objective at the same peak rate and steps; neither has a cosine."""
+
+    claim = "G9"
+    needs = ("roi progressive", "roi joint")
+    changed = (
+        "the schedule: a tenth, half and all of the rate with alignment at 0.1, 0.3, 0.1; or 0.3 at once"
+    )
+
+    def compare(self, grid: TrainingGrid) -> list[Line]:
+        lines = []
+        for name in ("roi progressive", "roi joint", "roi 0.3"):
+            if grid.has(name):
+                words = "roi joint, with a cosine" if name == "roi 0.3" else name
+                lines.append(Line(f"{words}: cgF1", grid.value(name), ".1f", name != "roi progressive"))
+        for name, words in (("roi joint", "joint"), ("roi 0.3", "joint with a cosine")):
+            if grid.has("roi progressive", name):
+                less = grid.gain("roi progressive", name)
+                lines.append(Line(f"progressive less {words}: cgF1", less, "+.1f", group=GAINS))
+                sooner = grid.of_runs(_mean_f1, "roi progressive", name)
+                lines.append(Line(f"progressive less {words}: box F1 on the way", sooner, "+.3f"))
+        return lines
+
+    def verdict(self, lines: dict[str, Line]) -> Verdict:
+        effect = ("progressive less joint: cgF1",)
+        if lines[effect[0]].estimate.below():
+            return Verdict("refuted", "at equal steps the joint objective surely finds more", effect)
+        return better(
+            lines,
+            effect,
+            "at equal steps it surely finds more",
+            "at equal steps neither surely finds more",
+            "",
+        )
+
+
+class Remedies(TrainingClaim):
+    """G10. Control: the encoder of the model without alignment."""
+
+    claim = "G10"
+    needs = ("roi 0", "roi 3")
+
+    def compare(self, grid: TrainingGrid) -> list[Line]:
+        lines = []
+        remedies: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+            it: ([f"{it} 0"], [f"{OWN} 0"])
+            for it in ENCODERS
+            if it != OWN and grid.has(f"{it} 0", f"{OWN} 0")
+        }
+        done = [it for it in ENCODERS if grid.has(f"{it} 3", f"{it} 0")]
+        if done:
+            remedies["alignment at 3"] = [f"{it} 3" for it in done], [f"{it} 0" for it in done]
+        for name, (first, second) in remedies.items():
+            lines.append(Line(f"{name}: {FOUND}", grid.gain(first, second), "+.1f", group=GAINS))
+            if grid.runs:
+                sooner, rough = (grid.of_runs(it, first, second) for it in (_mean_f1, _roughness))
+                steps = grid.of_runs(_steps_to_target, first, second)
+                lines += [
+                    Line(f"{name}: {SOONER}", sooner, "+.3f", group=SOONER),
+                    Line(f"{name}: steps to a box F1 of {TARGET}", steps, "+.0f"),
+                    Line(f"{name}: {ROUGH}", rough, "+.4f"),
+                ]
+        return lines
+
+    def verdict(self, lines: dict[str, Line]) -> Verdict:
+        wanted = {FOUND: 1, SOONER: 1, ROUGH: -1}  # in which direction it is better
+        names = dict.fromkeys(name.split(": ")[0] for name in lines)
+        good: dict[str, list[str]] = {}
+        asked = [(remedy, what) for remedy in names for what in wanted if f"{remedy}: {what}" in lines]
+        for remedy, what in asked:
+            it = lines[f"{remedy}: {what}"].estimate
+            if it.above() if wanted[what] > 0 else it.below():
+                good.setdefault(remedy, []).append(what)
+        effect = tuple(f"{remedy}: {FOUND}" for remedy in names)
+        count = sum(len(it) for it in good.values())
+        if asked and count == len(asked):
+            return Verdict("confirmed", "every remedy is better in all that was looked at", effect)
+        if not count:
+            return Verdict("refuted", "no remedy is surely better in anything", effect)
+        said = "; ".join(f"{remedy} ({', '.join(it)})" for remedy, it in good.items())
+        return Verdict("depends", f"on the remedy: surely better {said}", effect)
+
+
+FOUND, SOONER, ROUGH = "gain in cgF1", "box F1 on the way, mean of the looks", "roughness of the loss"
+
+
+def better(lines: dict[str, Line], effect: tuple[str, ...], all_: str, none: str, some: str) -> Verdict:
+    """By how many of the differences that carry the claim lie surely above 0."""
+    above = [name for name in effect if lines[name].estimate.above()]
+    if len(above) == len(effect):
+        return Verdict("confirmed", all_, effect)
+    return Verdict("depends", some, effect) if above else Verdict("refuted", none, effect)
+
+
+def _aligned(
+    grid: TrainingGrid, words: str, names: Sequence[str], bases: Sequence[str], group: str = ""
+) -> list[Line]:
+    """What the alignment losses change: the gap in both spaces, and what is found."""
+    projected = grid.moved("projected_apart", names, bases)
+    return [
+        Line(f"{words}: nearer to its own feature, raw", grid.moved("apart", names, bases), "+.3f",
+             group="token nearer to its own image feature, raw"),
+        Line(f"{words}: nearer, in the space of the losses", projected, "+.3f"),
+        Line(f"{words}: nearest to its own feature", grid.moved("first", names, bases), "+.1%"),
+        Line(f"{words}: {FOUND}", grid.gain(names, bases), "+.1f", group=GAINS),
+    ]  # fmt: skip
+
+
+def _conflict(grid: TrainingGrid, name: str) -> list[Line]:
+    """Cosine of the gradients through the two encoders, before and after training."""
+    lines = []
+    for when in ("before", "after"):
+        values, places, seeds = [], [], []
+        for seed, run in grid.runs.get(name, {}).items():
+            cosines = run[when].get("conflict", [])
+            values += cosines
+            places += list(range(len(cosines)))
+            seeds += [seed] * len(cosines)
+        if values:
+            found = Bootstrap(places, seeds).mean(values)
+            lines.append(
+                Line(f"{name}: cosine of the two gradients, {when}", found, "+.3f", when == "before")
+            )
+    return lines
+
+
+def _roughness(run: dict[str, Any]) -> float:
+    return roughness(run["losses"])
+
+
+def _mean_f1(run: dict[str, Any]) -> float:
+    return float(np.mean([value for _, value in run["box_f1"]]))
+
+
+def _steps_to_target(run: dict[str, Any]) -> float:
+    """The first look that shows it; one look further than the last where none does."""
+    steps = [step for step, value in run["box_f1"] if value >= TARGET]
+    last = run["box_f1"][-1][0]
+    return float(steps[0]) if steps else float(last + last / len(run["box_f1"]))
+
+
+def _follows_size(kernels: Sequence[Sequence[float]]) -> float:
+    """Rank correlation of the largest kernel's share with the side of the box; 0 where it never changes."""
+    sides, shares = [row[0] for row in kernels], [row[-1] for row in kernels]
+    return 0.0 if len(set(shares)) < 2 else float(spearmanr(sides, shares).statistic)
