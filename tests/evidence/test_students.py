@@ -16,17 +16,24 @@ from conceptseg.evidence.claims import SETTLED
 from conceptseg.evidence.measurement import Line, Verdict
 from conceptseg.evidence.students import collect_students
 from conceptseg.models.config import ModelConfig, PresenceCalibration
+from conceptseg.presence.pair_outcomes import PresenceFigures
 from conceptseg.presence.study import StudyRecipe, study_of
 from conceptseg.study.table import Table
 from tests.models.tiny import tiny_config
 
 SCENES = 12
-REPAIRS = ("ignore", "calibrate", "offset", "finetune", "later-parts", "distil")
+REPAIRS = ("ignore", "calibrate", "calibrate-no-labels", "offset", "finetune", "later-parts", "distil")
+FIGURES = PresenceFigures(
+    present_pairs=100, absent_pairs=100, objects=300, present_mean=4.0, present_std=2.0, absent_mean=-4.0,
+    absent_std=2.0, auroc=0.95, class_auroc=0.7, ece=0.05, found_by_class=0.8, found=0.7,
+    lost_to_presence=0.12, false_per_absent=0.1, false_per_absent_ignoring=2.0, absent_with_detections=0.08,
+    absent_with_detections_ignoring=0.9,
+)  # fmt: skip
 
 
 def recipe_of(name: str) -> StudyRecipe:
     method = dict.fromkeys(REPAIRS, "distil") | {"ignore": "ignore", "calibrate": "calibrate"}
-    method |= {"offset": "calibrate", "finetune": "finetune"}
+    method |= {"calibrate-no-labels": "calibrate", "offset": "calibrate", "finetune": "finetune"}
     return study_of(
         {
             "name": name,
@@ -69,10 +76,14 @@ def write_study(
     folder: Path,
     shift: float,
     student: int,
-    verdict: str = "calibrate",
+    lost: float = 0.75,
+    auroc: float = 0.95,
     repaired: dict[str, int] | None = None,
 ) -> None:
-    """A student whose presence logits fell by `shift` and that finds so many of four objects."""
+    """A student whose presence logits fell by `shift` and that finds so many of four objects.
+
+    In its diagnosis presence takes `lost` of the true detections, and ranks pairs with `auroc`.
+    """
     found = dict.fromkeys(REPAIRS, 4) | {"ignore": 3} | (repaired or {})
     for seed in (0, 1):
         home = folder / f"seed-{seed}"
@@ -80,7 +91,12 @@ def write_study(
         (home / "offset").mkdir()
         config = ModelConfig(tiny_config(), presence_calibration=PresenceCalibration(1.0, shift))
         write_config(home / "offset", config)
-        diagnosis = {"verdict": {"repair": verdict}, "drift": {"fusion memory": {"cosine": 0.8}}}
+        figures = dataclasses.replace(FIGURES, lost_to_presence=lost, auroc=auroc).to_dict()
+        diagnosis = {
+            "model": figures,
+            "teacher": FIGURES.to_dict(),
+            "drift": {"fusion memory": {"cosine": 0.8}},
+        }
         (home / "diagnosis" / "diagnosis.json").write_text(json.dumps(diagnosis))
         (home / "stage-1.json").write_text(json.dumps(judged(student, 2 - shift)))
         for name in REPAIRS:
@@ -136,13 +152,27 @@ def test_an_offset_of_another_student_is_compared_with_its_own(tmp_path, recipes
     assert verdict.word == "confirmed"
 
 
-@pytest.mark.parametrize(("verdict", "word"), [("calibrate", "confirmed"), ("none", "refuted")])
-def test_a_recommendation_is_right_if_no_repair_brings_more(tmp_path, recipes, verdict, word) -> None:
+@pytest.mark.parametrize(("lost", "word"), [(0.75, "confirmed"), (0.12, "refuted")])
+def test_advice_is_right_if_no_repair_brings_more(tmp_path, recipes, lost, word) -> None:
     for name in recipes:
-        write_study(tmp_path / name, 3.0, student=1, verdict=verdict)
+        write_study(tmp_path / name, 3.0, student=1, lost=lost)
     lines, found = settled("F7", recipes, tmp_path)
     assert found.word == word
-    assert lines["recommendations that are right"].estimate.examples == 4
+    assert lines["advice that is right"].estimate.examples == 4
+
+
+def test_the_present_rule_is_judged_and_the_one_before_is_its_control(tmp_path, recipes) -> None:
+    """Presence ranks a tenth worse than the teacher's, and calibrating repairs more than fine-tuning."""
+    recipes = {"vision-100": recipes["vision-1"], "text-1": recipes["text-1"]}
+    for name in recipes:
+        write_study(tmp_path / name, 3.0, student=1, auroc=0.85, repaired={"finetune": 2})
+    lines, found = settled("F7", recipes, tmp_path)
+    assert (lines["advice that is right"].estimate.value, found.word) == (1.0, "confirmed")
+    before = lines["advice that is right, by the rule before"]
+    assert before.control and before.estimate.value == 0.0
+    others = lines["advice that is right, of students that did not choose"].estimate
+    assert (others.value, others.examples) == (1.0, 2)
+    assert "text-1, seed 1: finetune, by the rule before less the best (calibrate-no-labels)" in lines
 
 
 def test_a_student_that_is_not_done_is_left_out(tmp_path, recipes) -> None:

@@ -72,7 +72,7 @@ def _about(name: str, seed: int, home: Path, judged: Mapping[str, Any]) -> dict[
     return {
         "student": name,
         "seed": seed,
-        "verdict": diagnosis["verdict"]["repair"],
+        "diagnosis": {name: diagnosis[name] for name in ("model", "teacher")},
         "memory_cosine": diagnosis["drift"].get("fusion memory", {}).get("cosine"),
         "offset": offset,
         "seconds": {part: values["spent"].get("cpu_seconds") for part, values in judged.items()},
