@@ -298,10 +298,7 @@ class VerdictChoice(StudentClaim):
 
 def recommended(about: Mapping[str, Any], rule: VerdictRule) -> str:
     """What a rule says of the figures of a student's diagnosis."""
-    student, teacher = (
-        PresenceFigures(**{name: np.nan if value is None else value for name, value in figures.items()})
-        for figures in (about["diagnosis"]["model"], about["diagnosis"]["teacher"])
-    )
+    student, teacher = (PresenceFigures.from_dict(about["diagnosis"][it]) for it in ("model", "teacher"))
     memory = FeatureDrift(0, 0, 0, about["memory_cosine"], None, None, None, np.nan, np.nan)
     return decide(student, teacher, {"fusion memory": memory}, rule).repair
 

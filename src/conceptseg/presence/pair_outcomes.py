@@ -7,8 +7,9 @@ handful of numbers, so any number of images fits.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,6 +78,11 @@ class PresenceFigures:
 
     def to_dict(self) -> dict[str, float | int]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PresenceFigures:
+        """Of a report, which holds None for NaN."""
+        return cls(**{name: math.nan if value is None else value for name, value in values.items()})
 
 
 def read_answer(
