@@ -233,6 +233,7 @@ class ForeignOffset(StudentClaim):
             Line("right without an offset", draws.mean(none), ".1%", True, group),
             Line("right with its own offset", draws.mean(own), ".1%", group=group),
             Line("right with another student's", draws.mean(foreign), ".1%", group=group),
+            Line("its own less none", draws.difference(own, none), ".1%"),
             Line("own less another's", draws.difference(own, foreign), ".1%"),
             Line("another's less none", draws.difference(foreign, none), ".1%"),
         ]
@@ -243,7 +244,9 @@ class ForeignOffset(StudentClaim):
         if not worse.examples:
             return Verdict("cannot be tested here", "there is one student alone", effect)
         if not worse.above():
-            return Verdict("refuted", "another student's offset does as well", effect)
+            spread = lines["offsets: standard deviation, from least to most"].estimate
+            these = f"among these students, whose offsets lie from {spread.low:.2f} to {spread.high:.2f}"
+            return Verdict("refuted", f"{these}, another's does as well as its own", effect)
         if still.above():
             return Verdict("depends", "its own is better, but another student's still helps", effect)
         return Verdict("confirmed", "another student's offset is worse than its own, and no help", effect)

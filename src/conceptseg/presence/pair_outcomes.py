@@ -82,7 +82,8 @@ class PresenceFigures:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PresenceFigures:
         """Of a report, which holds None for NaN."""
-        return cls(**{name: math.nan if value is None else value for name, value in values.items()})
+        read: dict[str, Any] = {k: math.nan if value is None else value for k, value in values.items()}
+        return cls(**read)
 
 
 def read_answer(

@@ -27,7 +27,7 @@ ADVICE = {
     "none": "Nothing to repair.",
     "fault": "Mend this first, and diagnose again; no repair of presence can.",
     "calibrate": "Fit a calibration to the teacher: `conceptseg presence repair --method calibrate "
-    "--labels none --teacher TEACHER`. It brought students more than one from labels, which needs no teacher.",
+    "--labels none --teacher TEACHER`. Students gained more by it than by one from labels.",
     "finetune": "Train the presence token and head on a little annotated data, present and absent phrases: "
     "`conceptseg presence repair --method finetune`.",
     "distil": "Distil through the fusion: `conceptseg presence repair --method distil --teacher TEACHER`. "
