@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,12 @@ def test_a_study_trains_measures_and_compares_every_cell_and_resumes(recipe, tmp
     assert len(whole["cells"]) == 4 and "settings" in whole["reference"]
     costs = {row["cost"]: row["measured"] for row in whole["expectations"]}
     assert costs["alignment losses: memory of gradients"] > 0
-    assert report.is_file() and (tmp_path / "study" / "study.png").is_file()
+    text = report.read_text()
+    assert "| roi: both less none |" in text and "adaptive-no-context less roi, none" in text
+    assert re.search(
+        r"roi: both less none \| [+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\] \| [^|]+ \| 2 \|", text
+    )
+    assert (tmp_path / "study" / "study.png").is_file()
 
     other = load_study_recipe(tmp_path / "study.yaml", ["scenes=4"])
     with pytest.raises(TrainingError, match="the study of another recipe"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import time
 from pathlib import Path
 
@@ -78,6 +79,9 @@ def test_a_study_that_is_stopped_goes_on_and_ends_in_one_table(recipe: Path, tmp
     assert list(values["summary"]) == ["teacher", "stage-1", "ignore", "calibrate-no-labels", "distil-2"]
     assert values["summary"]["distil-2"]["seeds"] == 2
     assert values["summary"]["ignore"]["labels"] == 0
+    text = (out / "report.md").read_text()
+    assert re.search(r"\| ignore \| [+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\] \|", text)
+    assert re.search(r"\| stage-1 \| - \| - \|", text)  # nothing was repaired yet
     assert (out / "cost.png").stat().st_size > 1000
     assert (out / "seed-1" / "diagnosis" / "report.md").is_file()
 

@@ -30,17 +30,22 @@ FIGURES = ("cgf1", "il_mcc", "pmf1", "f1_50")
 THRESHOLD = 0.5
 
 
-def score_settings(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, dict[str, float]]:
-    """cgF1 and its parts for each of `SETTINGS`; scenes 2k and 2k + 1 share a theme."""
-    counts = {name: ConceptEvaluator("masks", THRESHOLD) for name in SETTINGS}
+def score_settings(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, dict[str, Any]]:
+    """cgF1 and its parts for each of `SETTINGS`, and its `counts` of every scene.
+
+    Scenes 2k and 2k + 1 share a theme.
+    """
+    by_scene: dict[str, list[ConceptEvaluator]] = {name: [] for name in SETTINGS}
     encoded = _Encoded(segmenter, scenes)
     for number, scene in enumerate(scenes):
         for name, (positives, negatives) in SETTINGS.items():
+            count = ConceptEvaluator("masks", THRESHOLD)
+            by_scene[name].append(count)
             rng = np.random.default_rng([21, number, positives, negatives])
             for family in _families(scene, positives, negatives):
                 boxes, labels = _examples(scene, family, positives, negatives, rng)
                 found = segmenter.segment(encoded[number], boxes=boxes, labels=labels, threshold=THRESHOLD)
-                counts[name].add(_pair(found, scene, scene.families[family]))
+                count.add(_pair(found, scene, scene.families[family]))
             beside = scenes[number ^ 1]
             for family in _families(beside, positives, negatives):
                 if family in scene.families or could_be_confused(family, scene):
@@ -48,8 +53,14 @@ def score_settings(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, d
                 boxes, labels = _examples(beside, family, positives, negatives, rng)
                 kind = segmenter.exemplar(encoded[number ^ 1], boxes=boxes, labels=labels)
                 found = segmenter.segment(encoded[number], exemplar=kind, threshold=THRESHOLD)
-                counts[name].add(_pair(found, scene, []))
-    return {name: _figures(count) for name, count in counts.items()}
+                count.add(_pair(found, scene, []))
+    figures: dict[str, dict[str, Any]] = {}
+    for name, counts in by_scene.items():
+        whole = ConceptEvaluator("masks", THRESHOLD)
+        for count in counts:
+            whole.merge(count)
+        figures[name] = {**_figures(whole), "counts": [count.counts().tolist() for count in counts]}
+    return figures
 
 
 def score_robustness(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, dict[str, float]]:

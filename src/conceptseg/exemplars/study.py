@@ -36,7 +36,7 @@ from conceptseg.exemplars.shared_work import claim
 from conceptseg.exemplars.smoothness import roughness
 from conceptseg.exemplars.study_folder import MEASURED, RECIPE, REFERENCE, STUDY, measured_cells
 from conceptseg.exemplars.study_recipe import Cell, StudyRecipe
-from conceptseg.exemplars.study_report import write_study_report
+from conceptseg.exemplars.study_report import SPLITS, write_study_report
 from conceptseg.extras import require
 from conceptseg.hub import find_model
 from conceptseg.losses.alignment import CONTRASTIVE, DISTILLATION
@@ -190,9 +190,7 @@ class Study:
         few = ("mean_offset", "log_variance_ratio")
         figures["statistics"] = {name: gap.figures["statistics"][name] for name in few}
         return {
-            "settings": {
-                split: score_settings(segmenter, self.scenes(split)) for split in ("held_out", "unseen")
-            },
+            "settings": {split: score_settings(segmenter, self.scenes(split)) for split in SPLITS},
             "robustness": score_robustness(segmenter, held_out[: recipe.robustness_scenes]),
             "gap": figures,
             "answering": answer_costs(segmenter, held_out[0]),

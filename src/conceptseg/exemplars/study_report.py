@@ -19,9 +19,11 @@ from conceptseg.exemplars.smoothness import LOOKS, steps_to
 from conceptseg.exemplars.study_folder import REFERENCE, STUDY, measured_cells
 from conceptseg.exemplars.study_recipe import StudyRecipe
 from conceptseg.report import can_draw, markdown_table, report_json, save_chart, shown
+from conceptseg.study.gains import cgf1_gain, gain_shown
 
 Measured: TypeAlias = dict[str, Any]
 FIGURES = "study.png"
+SPLITS = ("held_out", "unseen")
 # What is shown of a cell: (heading, place in measured.json, factor, digits).
 QUALITY: tuple[tuple[str, tuple[str, ...], float, int], ...] = (
     *((name, ("settings", "held_out", name, "cgf1"), 100.0, 1) for name in SETTINGS),
@@ -60,8 +62,9 @@ def write_study_report(recipe: StudyRecipe, folder: Path) -> Path:
     Returns:
         Path of study.md.
     """
+    seeds = {cell.name: cell.seed for cell in recipe.cells()}
     cells = {
-        name: cell | {"steps_to_target": steps_to(cell["box_f1"], recipe.target_f1)}
+        name: cell | {"steps_to_target": steps_to(cell["box_f1"], recipe.target_f1), "seed": seeds[name]}
         for name, cell in measured_cells(recipe, folder).items()
     }
     path = folder / REFERENCE  # another process may still be measuring it
@@ -128,6 +131,17 @@ def _markdown(
             for (encoder, losses), members in measured.items()
         ]
         lines += [f"## {title}", "", markdown_table(headings, rows, words=2), ""]
+    gains = _gain_rows(groups)
+    if gains:
+        lines += [
+            "## Compared",
+            "",
+            markdown_table(["", "held out", "unseen", "n"], gains),
+            "",
+            "cgF1 x 100 with one box, less that of another run with the same seed on the same scenes: losses "
+            "against none in the same encoder, encoders against the first; 95% intervals over both.",
+            "",
+        ]
     costs = [[row["cost"], row["expected"], shown(row["measured"], "+.0%")] for row in _expectations(groups)]
     lines += [
         "## Expected and measured",
@@ -143,6 +157,31 @@ def _markdown(
     if drawn:
         lines += [f"![cgF1 with one box, and how it is reached]({FIGURES})", ""]
     return "\n".join(lines)
+
+
+def _gain_rows(groups: dict[tuple[str, str], list[Measured]]) -> list[list[str]]:
+    """Every pair that differs in one thing alone: its gain in cgF1, on both splits, and n."""
+    first = next(iter(groups), None)
+    rows = []
+    for encoder, losses in groups:
+        pairs = [((encoder, "none"), f"{encoder}: {losses} less none")] if losses != "none" else []
+        if first is not None and encoder != first[0]:
+            pairs.append(((first[0], losses), f"{encoder} less {first[0]}, {losses}"))
+        for base, words in pairs:
+            if base in groups:
+                found = [
+                    cgf1_gain(_counts(groups[encoder, losses], split), _counts(groups[base], split))
+                    for split in SPLITS
+                ]
+                count = 0 if found[0] is None else found[0].examples
+                rows.append([words, *(gain_shown(it) for it in found), str(count)])
+    return rows
+
+
+def _counts(members: Sequence[Measured], split: str) -> dict[int, list[list[int]]]:
+    """Seed -> counts of every scene, with one box; of cells that kept them."""
+    found = {it["seed"]: it.get("settings", {}).get(split, {}).get("one box", {}) for it in members}
+    return {seed: figures["counts"] for seed, figures in found.items() if "counts" in figures}
 
 
 def _expectations(groups: dict[tuple[str, str], list[Measured]]) -> list[dict[str, Any]]:

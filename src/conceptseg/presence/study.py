@@ -204,7 +204,9 @@ class Study:
             if file.is_file():
                 values = json.loads(file.read_text(encoding="utf-8"))
                 judgement = Judgement.from_dict(values["judgement"])
-                found.append(StudyPart(name.split("/")[-1], judgement, values["spent"], values["model"]))
+                counts = [image["counts"] for image in values["images"]]
+                seed, part = name.split("/") if "/" in name else ("", name)
+                found.append(StudyPart(part, judgement, values["spent"], values["model"], seed, counts))
         return found
 
     def report(self) -> Path:
