@@ -72,6 +72,8 @@ def test_variants_train_are_judged_alike_and_a_stopped_run_goes_on(
     results = tmp_path / "results"
     run = ["run", "--recipe", str(recipe), "--data", str(tiles), "--work", str(tmp_path / "work")]
     run += ["--results", str(results)]
+    assert trainings.main(["collect", *run[1:]]) == 2
+    assert "holds no trainings yet" in capsys.readouterr().err
     assert trainings.main([*run, "--minutes", "0"]) == 0
     assert "roi 0: 0 of 2 seeds" in capsys.readouterr().out and not results.exists()
     assert trainings.main([*run, "--variants", "roi 0,bridge 0"]) == 0
@@ -106,6 +108,8 @@ def test_variants_train_are_judged_alike_and_a_stopped_run_goes_on(
 
 def test_bad_recipes_are_refused(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ["run", "--recipe", str(recipe), "--data", str(tmp_path), "--work", str(tmp_path / "work")]
+    assert trainings.main(run[:3]) == 2
+    assert "give their folder with --data" in capsys.readouterr().err
     assert trainings.main([*run, "--variants", "roi 9"]) == 2
     assert "no variant 'roi 9'; choose from roi 0, bridge 0" in capsys.readouterr().err
     for old, new, message in (
@@ -178,6 +182,7 @@ def run_of(name: str, seed: int, better: float = 0.0) -> dict[str, Any]:
         "seed": seed,
         "losses": (10 + noise).tolist(),
         "box_f1": [[10, 0.5 + better / 4], [20, 0.7 + better / 4]],
+        "alignment": {"exemplar_contrastive": [2.0, 2 - better], "exemplar_distillation": [1.0, 0.5]},
         "before": look,
         "after": look,
     }
@@ -273,6 +278,8 @@ def test_alignment_is_judged_by_the_gap_and_by_what_is_found(
     assert (found, said in why) == (word, True), why
     raw = lines["2 encoders at 3: nearer to its own feature, raw"].estimate
     assert raw.value == pytest.approx(nearer) and raw.seeds == 3
+    fell = lines["roi at 3: contrastive loss in the last ten steps"].estimate
+    assert fell.value == pytest.approx(-more) and fell.seeds == 3
     projected = lines["roi at 3: nearer, in the space of the losses"].estimate
     assert projected.value == pytest.approx(2 * nearer)
 

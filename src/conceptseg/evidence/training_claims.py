@@ -7,6 +7,7 @@ weighed 3, "vision roi 3" the same with the vision encoder training. What was no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.stats import spearmanr
 from conceptseg.evidence.measurement import Line, Verdict
 from conceptseg.evidence.training_grid import TrainingClaim, TrainingGrid, il_mcc
 from conceptseg.exemplars.smoothness import roughness
+from conceptseg.losses.alignment import CONTRASTIVE, DISTILLATION
 from conceptseg.study.intervals import Bootstrap
 
 ENCODERS = ("roi", "roi_transformer", "unified", "bridge", "adaptive")
@@ -24,6 +26,7 @@ TARGET = 0.75  # box F1 on held-out scenes; convergence is the steps to it
 PARTS = ("early", "middle", "late")
 WITHOUT = ("no kernels", "no selector", "no modulator", "none")
 GAINS = "gain in cgF1, points"
+NEARER = "token nearer to its own image feature than to those of others, cosine"
 
 
 class PooledPrompt(TrainingClaim):
@@ -87,7 +90,7 @@ class AlignmentLosses(TrainingClaim):
             done = [it for it in ENCODERS if grid.has(f"{it} {weight}", f"{it} 0")]
             if len(done) > 1:
                 names, bases = [f"{it} {weight}" for it in done], [f"{it} 0" for it in done]
-                lines += _aligned(grid, f"{len(done)} encoders at {weight}", names, bases, "all")
+                lines += _aligned(grid, f"{len(done)} encoders at {weight}", names, bases)
         return lines
 
     def verdict(self, lines: dict[str, Line]) -> Verdict:
@@ -334,18 +337,25 @@ def better(lines: dict[str, Line], effect: tuple[str, ...], all_: str, none: str
     return Verdict("depends", some, effect) if above else Verdict("refuted", none, effect)
 
 
-def _aligned(
-    grid: TrainingGrid, words: str, names: Sequence[str], bases: Sequence[str], group: str = ""
-) -> list[Line]:
-    """What the alignment losses change: the gap in both spaces, and what is found."""
-    projected = grid.moved("projected_apart", names, bases)
+def _aligned(grid: TrainingGrid, words: str, names: Sequence[str], bases: Sequence[str]) -> list[Line]:
+    """What the alignment losses change: themselves, the gap in both spaces, and what is found."""
+    lines = [
+        Line(
+            f"{words}: {name.replace('exemplar_', '')} loss in the last ten steps",
+            grid.of_runs(partial(_last_loss, name=name), names, bases),
+            "+.2f",
+        )
+        for name in (CONTRASTIVE, DISTILLATION)
+        if grid.runs
+    ]
+    raw, projected = (grid.moved(it, names, bases) for it in ("apart", "projected_apart"))
     return [
-        Line(f"{words}: nearer to its own feature, raw", grid.moved("apart", names, bases), "+.3f",
-             group="token nearer to its own image feature, raw"),
-        Line(f"{words}: nearer, in the space of the losses", projected, "+.3f"),
+        *lines,
+        Line(f"{words}: nearer to its own feature, raw", raw, "+.3f", group=NEARER),
+        Line(f"{words}: nearer, in the space of the losses", projected, "+.3f", group=NEARER),
         Line(f"{words}: nearest to its own feature", grid.moved("first", names, bases), "+.1%"),
         Line(f"{words}: {FOUND}", grid.gain(names, bases), "+.1f", group=GAINS),
-    ]  # fmt: skip
+    ]
 
 
 def _conflict(grid: TrainingGrid, name: str) -> list[Line]:
@@ -364,6 +374,10 @@ def _conflict(grid: TrainingGrid, name: str) -> list[Line]:
                 Line(f"{name}: cosine of the two gradients, {when}", found, "+.3f", when == "before")
             )
     return lines
+
+
+def _last_loss(run: dict[str, Any], name: str) -> float:
+    return float(run["alignment"][name][-1])
 
 
 def _roughness(run: dict[str, Any]) -> float:

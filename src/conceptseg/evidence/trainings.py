@@ -11,6 +11,7 @@ encoder is frozen its features are computed once for all of them.
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 import time
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import torch
 
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import load_checkpoint
+from conceptseg.errors import DataError
 from conceptseg.evidence.measurement import Row
 from conceptseg.evidence.pictures import DrawnScenes, Photographs, shown
 from conceptseg.evidence.training_judge import JudgedPictures, judge, trace_example
@@ -37,7 +39,7 @@ from conceptseg.models.text.tokenizer import Tokenizer
 from conceptseg.segmenter import Segmenter
 from conceptseg.study.pinned import load_pinned
 from conceptseg.study.table import Table
-from conceptseg.study.work import Piece, begin_work, do_pieces, done_rows, with_helpers
+from conceptseg.study.work import STUDY, Piece, begin_work, do_pieces, done_rows, with_helpers
 from conceptseg.train.job import run_job
 from conceptseg.train.recipe_file import laid_over
 from conceptseg.train.run_folder import RunFolder
@@ -82,7 +84,7 @@ def run_trainings(run: TrainingsRun, *, minutes: float | None = None, processes:
     begin_work(run.work, setup)
     stop_at = float("inf") if minutes is None else time.time() + 60 * minutes
     with_helpers(processes - 1, train_pieces, (run, stop_at))
-    write_tables(run, setup)
+    write_tables(run.recipe, run.work, run.out)
     return {name: sum(p.file(run.work).is_file() for p in _pieces(run.recipe, name)) for name in run.names}
 
 
@@ -94,14 +96,20 @@ def train_pieces(run: TrainingsRun, stop_at: float) -> None:
         do_pieces(run.work, _pieces(run.recipe, name), bench.work, stop_at)
 
 
-def write_tables(run: TrainingsRun, setup: dict[str, Any]) -> list[Path]:
-    """For every group and kind of pictures a table, of the variants that are done with every seed."""
-    written = []
-    for group in dict.fromkeys(variant.group for variant in run.recipe.variants.values()):
+def write_tables(recipe: TrainingsRecipe, work: Path, out: Path) -> list[Path]:
+    """For every group and kind of pictures a table, of the variants that are done with every seed.
+
+    Raises:
+        DataError: the folder holds no such work.
+    """
+    if not (work / STUDY).is_file():
+        raise DataError(f"{work} holds no trainings yet; run them first")
+    setup, written = json.loads((work / STUDY).read_text(encoding="utf-8")), []
+    for group in dict.fromkeys(variant.group for variant in recipe.variants.values()):
         rows: list[Row] = []
         runs: list[dict[str, Any]] = []
-        for name, variant in run.recipe.variants.items():
-            found = done_rows(run.work, _pieces(run.recipe, name)) if variant.group == group else None
+        for name, variant in recipe.variants.items():
+            found = done_rows(work, _pieces(recipe, name)) if variant.group == group else None
             for row in found or []:
                 if RUN in row:  # the last row of each piece
                     runs.append({"variant": name, "seed": row["seed"], **row[RUN]})
@@ -113,7 +121,7 @@ def write_tables(run: TrainingsRun, setup: dict[str, Any]) -> list[Path]:
             ]
             about = {**setup, "claim": group, "pictures": source, "dtype": "float32"}
             about |= {"runs": runs} if source == DrawnScenes.name else {}
-            written.append(run.out / f"{group}-trainings-{source}.json")
+            written.append(out / f"{group}-trainings-{source}.json")
             Table(about, own).save(written[-1])
     return written
 
