@@ -295,6 +295,15 @@ def test_shares_gates_and_conflict_are_told_before_and_after() -> None:
     assert unified["vision roi 0: cosine of the two gradients, after"].estimate.value == pytest.approx(-0.15)
 
 
+def test_gates_and_kernels_are_drawn(tmp_path: Path) -> None:
+    for number in ("G7", "G8"):
+        drawn = tmp_path / f"{number}.png"
+        table = table_of(dict.fromkeys(needs_of(number), 0.5))
+        assert SETTLED[number].draw_parts(table, drawn) and drawn.stat().st_size > 5000
+        assert not SETTLED[number].draw_parts(Table({}, table.rows), tmp_path / "none.png")
+    assert not SETTLED["G9"].draw_parts(table, tmp_path / "none.png") and not (tmp_path / "none.png").exists()
+
+
 def test_only_pictures_that_all_variants_answered_are_compared() -> None:
     table = table_of({"roi 0": 0.5, "roi 3": 0.5})
     table.rows.pop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from conceptseg.evidence.pictures import Pictures
@@ -91,6 +92,10 @@ class Settled(ABC):
     @abstractmethod
     def verdict(self, lines: dict[str, Line]) -> Verdict:
         """By rule, from the lines."""
+
+    def draw_parts(self, table: Table, path: Path) -> bool:
+        """Draw what lines cannot say, as a PNG; whether there is anything."""
+        return False
 
     def examples(self, table: Table) -> int:
         """How many examples there are, in the sense of the rules."""

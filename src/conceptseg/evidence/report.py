@@ -25,6 +25,7 @@ from conceptseg.study.table import Table
 
 SOURCES = (DrawnScenes.name, Photographs.name)
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+PICTURED = ("The lines with their intervals", "What its parts do, before and after")
 NOT_YET = "not yet measured on these weights"
 COLOURS = {DrawnScenes.name: BLUE, Photographs.name: GREEN}
 
@@ -61,12 +62,9 @@ def write_report(results: Path, images: Path, claims: Path, weights: str | None)
     written = []
     for claim, by_source in settled.items():
         if by_source:
-            picture = images / f"evidence-{claim}.png" if can_draw() else None
-            if picture is not None:
-                draw_claim(by_source, picture)
-                written.append(picture)
-            written.append(results / f"{claim}.md")
-            write_text(written[-1], claim_report(SETTLED[claim], by_source, picture, results))
+            pictures = draw_pictures(claim, by_source, images) if can_draw() else []
+            written += [*pictures, results / f"{claim}.md"]
+            write_text(written[-1], claim_report(SETTLED[claim], by_source, pictures, results))
     page = claims.read_text(encoding="utf-8") if claims.is_file() else ""
     if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(END) < page.index(BEGIN):
         raise DataError(f"{claims} needs the lines {BEGIN} and {END}, between which the claims are written")
@@ -116,15 +114,15 @@ def claims_table(settled: Mapping[str, Mapping[str, Outcome]]) -> str:
 
 
 def claim_report(
-    measurement: Settled, by_source: Mapping[str, Outcome], picture: Path | None, folder: Path
+    measurement: Settled, by_source: Mapping[str, Outcome], pictures: Sequence[Path], folder: Path
 ) -> str:
-    """One claim: verdicts, the picture, and every line.
+    """One claim: verdicts, the pictures, and every line.
 
     Args:
         measurement: of the claim.
         by_source: what was measured.
-        picture: its figure; None where none could be drawn.
-        folder: of the report, for the link to the picture.
+        pictures: its figures; none where none could be drawn.
+        folder: of the report, for the links to them.
     """
     claim = next(it for it in (*FUSION_AND_PRESENCE, *EXEMPLAR_GAP) if it.number == measurement.claim)
     setup = next(iter(by_source.values())).table.setup
@@ -152,11 +150,21 @@ def claim_report(
         )
         + "; n is examples (pictures).",
         "\n".join(verdicts),
-        *([] if picture is None else [f"![The lines with their intervals]({relpath(picture, folder)})"]),
+        *(f"![{words}]({relpath(it, folder)})" for it, words in zip(pictures, PICTURED, strict=False)),
         markdown_table(headings, rows),
         f"`{measurement.command}`, then `python benchmarks/evidence.py report`.",
     ]
     return "\n\n".join(text) + "\n"
+
+
+def draw_pictures(claim: str, by_source: Mapping[str, Outcome], images: Path) -> list[Path]:
+    """The lines of a claim; and what only a figure can say of it, where there is such."""
+    pictures = [images / f"evidence-{claim}.png"]
+    draw_claim(by_source, pictures[0])
+    parts = images / f"evidence-{claim}-parts.png"
+    if any(SETTLED[claim].draw_parts(one.table, parts) for one in by_source.values()):
+        pictures.append(parts)
+    return pictures
 
 
 def draw_claim(by_source: Mapping[str, Outcome], path: Path) -> None:

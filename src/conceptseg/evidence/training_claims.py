@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from conceptseg.evidence.measurement import Line, Verdict
+from conceptseg.evidence.training_figures import draw_adaptive, draw_bridge
 from conceptseg.evidence.training_grid import TrainingClaim, TrainingGrid, il_mcc
 from conceptseg.exemplars.smoothness import roughness
 from conceptseg.losses.alignment import CONTRASTIVE, DISTILLATION
 from conceptseg.study.intervals import Bootstrap
+from conceptseg.study.table import Table
 
 ENCODERS = ("roi", "roi_transformer", "unified", "bridge", "adaptive")
 WEIGHTS = ("0.3", "3", "30", "100")
@@ -196,6 +199,12 @@ class Bridge(TrainingClaim):
                 lines.append(Line(f"gate: share of the exemplar's side, {when}", found, ".3f"))
         return lines
 
+    def draw_parts(self, table: Table, path: Path) -> bool:
+        runs = list(TrainingGrid(table).runs.get("bridge 0", {}).values())
+        if runs:
+            draw_bridge(runs, PARTS, path)
+        return bool(runs)
+
     def verdict(self, lines: dict[str, Line]) -> Verdict:
         effect = tuple(name for name in lines if name.startswith("three levels less ") and "alone" in name)
         return better(
@@ -231,6 +240,12 @@ class Adaptive(TrainingClaim):
                 name = f"share of the 7 x 7 kernel with the box's side, rank correlation, {when}"
                 lines.append(Line(name, found, "+.2f", when == "before"))
         return lines
+
+    def draw_parts(self, table: Table, path: Path) -> bool:
+        runs = list(TrainingGrid(table).runs.get("adaptive 0", {}).values())
+        if runs:
+            draw_adaptive(runs, path)
+        return bool(runs)
 
     def verdict(self, lines: dict[str, Line]) -> Verdict:
         effect = tuple(name for name in lines if name.startswith("whole less with"))
