@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def recipe(tmp_path: Path, tiny_model_folder: Path) -> Path:
                 "gradients": 2,
                 "recipe": ["keep_features=false", "trainable=[vision_encoder]"],
             },
+            "student": {"group": "student", "model": str(tiny_model_folder.parent / "{seed}" / "tiny")},
             "pool mean": {
                 "group": "fusion",
                 "asks": "phrases",
@@ -67,9 +69,16 @@ def recipe(tmp_path: Path, tiny_model_folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_variants_train_are_judged_alike_and_a_stopped_run_goes_on(
-    recipe: Path, tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe: Path,
+    tiles: Path,
+    tmp_path: Path,
+    tiny_model_folder: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     results = tmp_path / "results"
+    for seed in ("0", "1"):
+        if not (tiny_model_folder.parent / seed).exists():
+            shutil.copytree(tiny_model_folder, tiny_model_folder.parent / seed / "tiny")
     run = ["run", "--recipe", str(recipe), "--data", str(tiles), "--work", str(tmp_path / "work")]
     run += ["--results", str(results)]
     assert trainings.main(["collect", *run[1:]]) == 2
@@ -83,7 +92,7 @@ def test_variants_train_are_judged_alike_and_a_stopped_run_goes_on(
     assert (tmp_path / "work" / "roi 0" / "0001.json").read_bytes() == first
     assert {it.name for it in results.iterdir()} == {
         f"{group}-trainings-{source}.json"
-        for group in ("exemplar", "fusion")
+        for group in ("exemplar", "fusion", "student")
         for source in ("scenes", "photographs")
     }
     table = Table.load(results / "exemplar-trainings-scenes.json")
@@ -132,7 +141,7 @@ def test_the_committed_recipe_pairs_every_variant_with_its_control() -> None:
     for name, variant in recipe.variants.items():
         align = recipe.of(name, 1)
         assert align.seed == 1 and align.pool == recipe.of("roi 0", 1).pool or variant.asks == "phrases"
-        if "vision" in name:
+        if name.startswith("vision"):
             assert not align.keep_features and variant.gradients >= 64
     for encoder in ("roi", "unified", "bridge", "adaptive", "roi_transformer"):
         weights = [recipe.of(f"{encoder} {it}", 0).phases[0].weight for it in ("0", "3", "100")]

@@ -31,13 +31,14 @@ from conceptseg.evidence.trainings_recipe import TrainingsRecipe, Variant
 from conceptseg.exemplars.align_recipe import FEATURES, AlignRecipe
 from conceptseg.exemplars.align_run import AlignJob, KeptPool, align_task, keep_pool
 from conceptseg.exemplars.conflict import gradient_conflict
+from conceptseg.hub import find_model
 from conceptseg.losses.alignment import AlignmentLoss
 from conceptseg.models.build import build_detector
 from conceptseg.models.config import DetectorConfig, ModelConfig
 from conceptseg.models.detector import Detector
 from conceptseg.models.text.tokenizer import Tokenizer
 from conceptseg.segmenter import Segmenter
-from conceptseg.study.pinned import load_pinned
+from conceptseg.study.pinned import load_pinned, weights_digest
 from conceptseg.study.table import Table
 from conceptseg.study.work import STUDY, Piece, begin_work, do_pieces, done_rows, with_helpers
 from conceptseg.train.job import run_job
@@ -142,29 +143,33 @@ class Bench:
     def work(self, piece: Piece) -> list[Row]:
         """Train one variant with one seed, and judge it."""
         variant, align = self.recipe.variants[piece.group], self.recipe.of(piece.group, piece.number)
+        model = (variant.model or self.recipe.model).format(seed=piece.number)
+        trains = any(part.split(".")[0] in FEATURES for part in align.trainable)
         began = time.process_time()
         with tempfile.TemporaryDirectory(dir=self.home) as scratch:
             start = Path(scratch) / "start"
             torch.manual_seed(piece.number)
-            save_start(self.recipe.model, variant, start)
+            save_start(model, variant, start)
             align = dataclasses.replace(align, model=str(start))
-            before = self._about(Segmenter(*load_checkpoint(start), device="cpu"), variant, piece.number)
+            begun = Segmenter(*load_checkpoint(start), device="cpu")
+            before = self._about(begun, variant, piece.number, moved=variant.model is not None)
             folder = RunFolder(Path(scratch) / "run")
-            run_job(AlignJob(align, folder, self._pool(align)))
+            run_job(AlignJob(align, folder, self._pool(align, model)))
             trained = Segmenter(*load_checkpoint(folder.model_path), device="cpu")
             loss = trained_losses(align, folder, trained.config)
             lines = folder.metrics()
-        moved = any(part.split(".")[0] in FEATURES for part in align.trainable)
+        moved = trains or variant.model is not None
         rows: list[Row] = []
         for pictures in self.judges():
             rows += judge(trained, pictures, variant.asks, loss, moved)
-        after = self._about(trained, variant, piece.number)
+        after = self._about(trained, variant, piece.number, moved)
         rows = [{"seed": piece.number, **row} for row in rows]
         about = {
             **curves(lines, align),
             "before": before,
             "after": after,
             "cpu_seconds": round(time.process_time() - began),
+            "model": weights_digest(model),
         }
         print(f"{piece.group}, seed {piece.number}: {about['cpu_seconds']} CPU seconds", flush=True)
         return [*rows, {"seed": piece.number, RUN: about}]
@@ -180,19 +185,22 @@ class Bench:
                 self._judges.append(JudgedPictures(self.segmenter, pictures))
         return self._judges
 
-    def _pool(self, align: AlignRecipe) -> KeptPool:
+    def _pool(self, align: AlignRecipe, model: str) -> KeptPool:
         key = str((align.pool.scenes, align.pool.seed, align.keep_features))
+        if model != self.recipe.model:
+            detector, _, config = load_checkpoint(find_model(model))
+            return keep_pool(align, detector, config)
         if key not in self._pools:
             self._pools[key] = keep_pool(align, self.segmenter.detector, self.segmenter.config)
         return self._pools[key]
 
-    def _about(self, segmenter: Segmenter, variant: Variant, seed: int) -> dict[str, Any]:
+    def _about(self, segmenter: Segmenter, variant: Variant, seed: int, moved: bool) -> dict[str, Any]:
         """What is looked at before and after: gates of the exemplar encoder, and the conflict."""
         about: dict[str, Any] = {}
         judged = self.judges()[0]
         traces = []
         for place, it in enumerate(judged.asked[:TRACED]):
-            here, _ = judged.encoded(segmenter, place, moved=False)
+            here, _ = judged.encoded(segmenter, place, moved)
             traces.append((it.example, trace_example(segmenter, here, it.example)))
         first = traces[0][1]
         if first.level_weights is not None:
@@ -229,8 +237,6 @@ def load_start(model: str, variant: Variant) -> tuple[Detector, Tokenizer, Model
     Raises:
         ConfigError: parts that do not go together.
     """
-    from conceptseg.hub import find_model
-
     detector, tokenizer, config = load_checkpoint(find_model(model))
     values = laid_over(config.architecture.to_dict(), variant.architecture)
     architecture = DetectorConfig.from_dict(values)

@@ -21,6 +21,7 @@ class Variant:
     """One of the things that are compared."""
 
     group: str = ""  # variants of a group are in one table
+    model: str | None = None  # another than the recipe's; {seed} in its path stands for the seed
     architecture: dict[str, Any] = field(default_factory=dict)  # laid over the model's
     fresh: tuple[str, ...] = ()  # parts that start from random weights
     recipe: tuple[str, ...] = ()  # overrides of the recipe `align`, after those of all variants
