@@ -27,7 +27,7 @@ def draw_bridge(runs: Runs, levels: Sequence[str], path: Path) -> None:
             left.plot(range(len(levels)), run[when]["level_weights"], "o", color=colour, label=label)
             right.plot(np.sort(run[when]["gate"]), color=colour, linewidth=1, label=label)
     left.set_xticks(range(len(levels)), levels)
-    left.margins(x=0.3)
+    left.set(xlim=(-0.5, len(levels) - 0.5), ylim=(0, 1))
     right.set_ylim(0, 1)
     label_axes(left, "share of each level in the token", "", "")
     label_axes(right, "gate: share of the exemplar's side", "channel, sorted", "")
