@@ -299,7 +299,9 @@ def test_shares_gates_and_conflict_are_told_before_and_after() -> None:
     assert bridge["gate: share of the exemplar's side, before"].estimate.value == pytest.approx(0.5)
     *_, adaptive = verdict_of("G8", table_of(dict.fromkeys((*needs_of("G8"), "adaptive none"), 0.5)))
     follows = adaptive["share of the 7 x 7 kernel with the box's side, rank correlation, after"]
-    assert follows.estimate.value == pytest.approx(1.0) and adaptive["whole less without any part"].control
+    assert (
+        follows.estimate.value == pytest.approx(1.0) and adaptive["whole less one without any part"].control
+    )
     *_, unified = verdict_of("G6", table_of(dict.fromkeys(needs_of("G6"), 0.5)))
     assert unified["vision roi 0: cosine of the two gradients, after"].estimate.value == pytest.approx(-0.15)
 

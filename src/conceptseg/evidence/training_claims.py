@@ -227,8 +227,8 @@ class Adaptive(TrainingClaim):
         for part in WITHOUT:
             if grid.has("adaptive 0", f"adaptive {part}"):
                 less = grid.gain("adaptive 0", f"adaptive {part}")
-                words = "without any part" if part == "none" else f"with {part}"
-                lines.append(Line(f"whole less {words}", less, "+.1f", part == "none", GAINS))
+                words = "any part" if part == "none" else part.removeprefix("no ")
+                lines.append(Line(f"whole less one without {words}", less, "+.1f", part == "none", GAINS))
         if grid.has("adaptive 0", f"{OWN} 0"):
             less = grid.gain("adaptive 0", f"{OWN} 0")
             lines.append(Line(f"whole less {OWN}", less, "+.1f", True, GAINS))
@@ -248,7 +248,9 @@ class Adaptive(TrainingClaim):
         return bool(runs)
 
     def verdict(self, lines: dict[str, Line]) -> Verdict:
-        effect = tuple(name for name in lines if name.startswith("whole less with"))
+        effect = tuple(
+            name for name in lines if name.startswith("whole less one without") and not lines[name].control
+        )
         return better(
             lines,
             effect,
