@@ -276,7 +276,8 @@ def test_the_verdict_follows_from_the_differences(
         (0.3, 0.2, "confirmed", "the gap closes and more is found"),
         (0.3, 0.0, "depends", "not because the gap closes"),
         (0.0, 0.2, "refuted", "close the gap, but"),
-        (-0.2, 0.0, "refuted", "at no weight does the gap"),
+        (-0.2, 0.0, "refuted", "at no weight does the gap surely close or"),
+        (-0.2, -0.2, "refuted", "surely close (it widens)"),
     ],
 )
 def test_alignment_is_judged_by_the_gap_and_by_what_is_found(

@@ -36,7 +36,7 @@ class PooledPrompt(TrainingClaim):
     """F1. Control: the same fusion encoder without it."""
 
     claim = "F1"
-    needs = ("pool none", "pool mean", "pool masked mean")
+    needs = ("pool none", "pool mean")
     group = "fusion"
     changed = "the fusion encoder, which starts fresh and reads phrases; what reads its memory trains along"
 
@@ -59,7 +59,8 @@ class PooledPrompt(TrainingClaim):
         return lines
 
     def verdict(self, lines: dict[str, Line]) -> Verdict:
-        effect = ("pool mean less pool none: cgF1", "pool masked mean less pool none: cgF1")
+        means = ("pool mean less pool none: cgF1", "pool masked mean less pool none: cgF1")
+        effect = tuple(name for name in means if name in lines)
         return better(
             lines,
             effect,
@@ -111,6 +112,10 @@ class AlignmentLosses(TrainingClaim):
         if closes:
             return Verdict(
                 "refuted", "the losses close the gap, but at no weight is surely more found for it", effect
+            )
+        if any(lines[name].estimate.below() for name in raw):
+            return Verdict(
+                "refuted", "at no weight does the gap surely close (it widens) or is surely more found", effect
             )
         return Verdict("refuted", "at no weight does the gap surely close or is surely more found", effect)
 
