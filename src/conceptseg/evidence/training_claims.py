@@ -98,7 +98,10 @@ class AlignmentLosses(TrainingClaim):
         return lines
 
     def verdict(self, lines: dict[str, Line]) -> Verdict:
-        means = [name for name in lines if " encoders at " in name] or [it for it in lines if " at " in it]
+        means: list[str] = []  # at each weight: of several encoders where there are, else of the one
+        for weight in WEIGHTS:
+            own = [name for name in lines if f" at {weight}: " in name]
+            means += [name for name in own if f" encoders at {weight}: " in name] or own
         gains = [name for name in means if name.endswith(": gain in cgF1")]
         raw = [name for name in means if name.endswith(": nearer to its own feature, raw")]
         closes = [a for a, b in zip(gains, raw, strict=True) if lines[b].estimate.above()]
@@ -115,7 +118,9 @@ class AlignmentLosses(TrainingClaim):
             )
         if any(lines[name].estimate.below() for name in raw):
             return Verdict(
-                "refuted", "at no weight does the gap surely close (it widens) or is surely more found", effect
+                "refuted",
+                "at no weight does the gap surely close (it widens) or is surely more found",
+                effect,
             )
         return Verdict("refuted", "at no weight does the gap surely close or is surely more found", effect)
 
@@ -225,7 +230,7 @@ class Adaptive(TrainingClaim):
     """G8. Control: the encoder with none of its parts."""
 
     claim = "G8"
-    needs = ("adaptive 0", "adaptive no kernels", "adaptive no selector", "adaptive no modulator")
+    needs = ("roi 0", "adaptive 0", "adaptive no kernels", "adaptive no selector", "adaptive no modulator")
 
     def compare(self, grid: TrainingGrid) -> list[Line]:
         lines = [Line("adaptive 0: cgF1", grid.value("adaptive 0"), ".1f")]
@@ -253,16 +258,18 @@ class Adaptive(TrainingClaim):
         return bool(runs)
 
     def verdict(self, lines: dict[str, Line]) -> Verdict:
-        effect = tuple(
-            name for name in lines if name.startswith("whole less one without") and not lines[name].control
-        )
-        return better(
-            lines,
-            effect,
-            "it surely finds more with each of its parts",
-            "no part surely brings anything",
-            "on the part",
-        )
+        whole, parts = f"whole less {OWN}", [f"whole less one without {it[3:]}" for it in WITHOUT[:3]]
+        effect = (whole, *parts)
+        sure = [name for name in parts if lines[name].estimate.above()]
+        needed = ", ".join(name.removeprefix("whole less one without ") for name in sure) or "none"
+        if not lines[whole].estimate.above():
+            return Verdict("refuted", f"the whole does not surely find more than {OWN}", effect)
+        if len(sure) == len(parts):
+            return Verdict(
+                "confirmed", f"it surely finds more than {OWN}, and with each of its parts", effect
+            )
+        why = f"on the part: the whole surely finds more than {OWN}; of its parts surely needed: {needed}"
+        return Verdict("depends", why, effect)
 
 
 class ProgressiveSchedule(TrainingClaim):
