@@ -236,9 +236,10 @@ def test_cgf1_of_the_rows_is_that_of_the_evaluation() -> None:
 @pytest.mark.parametrize(
     ("claim", "shares", "word", "said"),
     [
-        ("F1", {"pool none": 0.5, "pool mean": 0.8, "pool masked mean": 0.8}, "confirmed", "more is found"),
-        ("F1", {"pool none": 0.5, "pool mean": 0.8, "pool masked mean": 0.5}, "depends", "which mean"),
-        ("F1", {"pool none": 0.5, "pool mean": 0.5, "pool masked mean": 0.4}, "refuted", "brings nothing"),
+        ("F1", {"pool none": 0.8, "pool mean": 1.0, "pool masked mean": 1.0}, "confirmed", "more is found"),
+        ("F1", {"pool none": 0.8, "pool mean": 1.0, "pool masked mean": 0.8}, "depends", "which mean"),
+        ("F1", {"pool none": 0.8, "pool mean": 0.8, "pool masked mean": 0.7}, "refuted", "brings nothing"),
+        ("F1", {"pool none": 0.1, "pool mean": 0.5}, "cannot be tested here", "too little was learned"),
         ("G6", {"roi 0": 0.5, "unified 0": 0.6, "vision roi 0": 0.5, "vision unified 0": 0.8},
          "confirmed", "more where the vision encoder trains"),
         ("G6", {"roi 0": 0.5, "unified 0": 0.8, "vision roi 0": 0.5, "vision unified 0": 0.6},
