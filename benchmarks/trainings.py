@@ -53,6 +53,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except (ConceptSegError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 

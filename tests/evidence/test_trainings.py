@@ -119,6 +119,11 @@ def test_bad_recipes_are_refused(recipe: Path, tmp_path: Path, capsys: pytest.Ca
     run = ["run", "--recipe", str(recipe), "--data", str(tmp_path), "--work", str(tmp_path / "work")]
     assert trainings.main(run[:3]) == 2
     assert "give their folder with --data" in capsys.readouterr().err
+    missing = tmp_path / "missing.yaml"
+    missing.write_text(recipe.read_text().replace("{seed}/tiny", "nowhere-{seed}"))
+    lost = ["run", "--recipe", str(missing), *run[3:]]
+    assert trainings.main(lost) == 2  # before anything is trained
+    assert "nowhere-0" in capsys.readouterr().err and not (tmp_path / "work").exists()
     assert trainings.main([*run, "--variants", "roi 9"]) == 2
     assert "no variant 'roi 9'; choose from roi 0, bridge 0" in capsys.readouterr().err
     for old, new, message in (

@@ -244,9 +244,8 @@ class Adaptive(TrainingClaim):
                 less = grid.gain("adaptive 0", f"adaptive {part}")
                 words = "any part" if part == "none" else part.removeprefix("no ")
                 lines.append(Line(f"whole less one without {words}", less, "+.1f", part == "none", GAINS))
-        if grid.has("adaptive 0", f"{OWN} 0"):
-            less = grid.gain("adaptive 0", f"{OWN} 0")
-            lines.append(Line(f"whole less {OWN}", less, "+.1f", True, GAINS))
+        less = grid.gain("adaptive 0", f"{OWN} 0")
+        lines.append(Line(f"whole less {OWN}", less, "+.1f", True, GAINS))
         runs = grid.runs.get("adaptive 0", {})
         for when in ("before", "after"):
             follows = [_follows_size(run[when]["kernels"]) for run in runs.values()]

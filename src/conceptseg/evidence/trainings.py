@@ -78,8 +78,13 @@ def run_trainings(run: TrainingsRun, *, minutes: float | None = None, processes:
     Raises:
         CheckpointError: the weights are not those of the recipe.
         DataError: the folder of the work is about something else, or photographs cannot be read.
+        ModelNotFoundError: a variant starts from a model that is not there; said before anything is trained.
+        KeyboardInterrupt: stopped; what is done is kept.
     """
     segmenter = load_pinned(run.recipe.model, run.recipe.weights)
+    for name in run.names:
+        for seed in run.recipe.seeds:
+            find_model(model_of(run.recipe, name, seed))
     shared = ("model", "weights", "scenes", "photographs", "recipe")  # variants and seeds may be added
     setup = {name: getattr(run.recipe, name) for name in shared} | {"resolution": segmenter.resolution}
     begin_work(run.work, setup)
@@ -127,6 +132,11 @@ def write_tables(recipe: TrainingsRecipe, work: Path, out: Path) -> list[Path]:
     return written
 
 
+def model_of(recipe: TrainingsRecipe, name: str, seed: int) -> str:
+    """What a variant starts from with a seed."""
+    return (recipe.variants[name].model or recipe.model).replace("{seed}", str(seed))
+
+
 def _pieces(recipe: TrainingsRecipe, name: str) -> list[Piece]:
     return [Piece(name, seed) for seed in recipe.seeds]
 
@@ -143,7 +153,7 @@ class Bench:
     def work(self, piece: Piece) -> list[Row]:
         """Train one variant with one seed, and judge it."""
         variant, align = self.recipe.variants[piece.group], self.recipe.of(piece.group, piece.number)
-        model = (variant.model or self.recipe.model).format(seed=piece.number)
+        model = model_of(self.recipe, piece.group, piece.number)
         trains = any(part.split(".")[0] in FEATURES for part in align.trainable)
         began = time.process_time()
         with tempfile.TemporaryDirectory(dir=self.home) as scratch:
