@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import load_checkpoint
@@ -45,6 +46,7 @@ from conceptseg.train.job import run_job
 from conceptseg.train.recipe_file import laid_over
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.start import take_weights
+from conceptseg.train.task import in_part
 
 RUN = "run"  # key of the row that is about a run and not about a picture
 TRACED = 200  # examples whose gates and kernels are kept
@@ -236,7 +238,7 @@ class Bench:
 
 
 def save_start(model: str, variant: Variant, folder: Path) -> None:
-    """The model that a variant starts from, as a folder: another architecture, some parts fresh."""
+    """The model that a variant starts from, as a folder: another architecture, some parts fresh or at nothing."""
     detector, tokenizer, config = load_start(model, variant)
     save_model_folder(folder, detector, tokenizer, config, torch.float32)
 
@@ -245,13 +247,19 @@ def load_start(model: str, variant: Variant) -> tuple[Detector, Tokenizer, Model
     """As `save_start`, in memory; random numbers are torch's.
 
     Raises:
-        ConfigError: parts that do not go together.
+        ConfigError: parts that do not go together, or that the model does not have.
     """
     detector, tokenizer, config = load_checkpoint(find_model(model))
     values = laid_over(config.architecture.to_dict(), variant.architecture)
     architecture = DetectorConfig.from_dict(values)
     changed = build_detector(architecture)
     take_weights(changed, detector.state_dict(), variant.fresh)
+    for part in variant.zero:
+        found = [weight for name, weight in changed.named_parameters() if in_part(name, part)]
+        if not found:
+            raise ConfigError(f"zero names {part!r}, which this model does not have")
+        for weight in found:
+            nn.init.zeros_(weight)
     return changed, tokenizer, dataclasses.replace(config, architecture=architecture)
 
 

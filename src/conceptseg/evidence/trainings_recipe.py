@@ -24,6 +24,7 @@ class Variant:
     model: str | None = None  # another than the recipe's; {seed} in its path stands for the seed
     architecture: dict[str, Any] = field(default_factory=dict)  # laid over the model's
     fresh: tuple[str, ...] = ()  # parts that start from random weights
+    zero: tuple[str, ...] = ()  # parts that start at nothing, so that a finished model begins as it is
     recipe: tuple[str, ...] = ()  # overrides of the recipe `align`, after those of all variants
     asks: Asks = "boxes"  # what it is judged by
     gradients: int = 0  # examples whose gradients through the two encoders are compared, before and after
