@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from benchmarks import trainings
@@ -19,7 +20,8 @@ from conceptseg.evidence.claims import SETTLED, TRAININGS
 from conceptseg.evidence.measurement import Line
 from conceptseg.evidence.training_grid import TrainingGrid, cgf1
 from conceptseg.evidence.training_judge import ANSWER
-from conceptseg.evidence.trainings_recipe import read_trainings
+from conceptseg.evidence.trainings import load_start
+from conceptseg.evidence.trainings_recipe import Variant, read_trainings
 from conceptseg.models.config import BridgeConfig
 from conceptseg.study.table import Table
 from tests.conftest import TINY
@@ -141,6 +143,26 @@ def test_bad_recipes_are_refused(recipe: Path, tmp_path: Path, capsys: pytest.Ca
         read_trainings(tmp_path / "none.yaml")
 
 
+def test_what_is_added_at_nothing_leaves_a_finished_model_as_it_is(tiny_model_folder: Path) -> None:
+    """A random projection would disturb the model, and be behind before it learns anything."""
+    mean: dict[str, Any] = {"fusion": {"pool_prompt": "mean"}}
+    image, phrase = torch.rand(1, 3, 64, 64), torch.tensor([[1, 5, 2, 0]])
+    answers = {}
+    for name, variant in (
+        ("own", Variant()),
+        ("zero", Variant(architecture=mean, zero=("fusion_encoder.pooling_projection",))),
+        ("random", Variant(architecture=mean)),
+    ):
+        torch.manual_seed(3)
+        detector, _, _ = load_start(str(tiny_model_folder), variant)
+        with torch.inference_mode():
+            answers[name] = detector.eval()(image, phrase).fusion.memory
+    assert torch.equal(answers["own"], answers["zero"])
+    assert not torch.allclose(answers["own"], answers["random"])
+    with pytest.raises(ConfigError, match="zero names 'fusion_encoder.pooling', which this model does not"):
+        load_start(str(tiny_model_folder), Variant(architecture=mean, zero=("fusion_encoder.pooling",)))
+
+
 def test_the_committed_recipe_pairs_every_variant_with_its_control() -> None:
     recipe = read_trainings(ROOT / "benchmarks" / "trainings.yaml")
     for name, variant in recipe.variants.items():
@@ -243,7 +265,12 @@ def test_cgf1_of_the_rows_is_that_of_the_evaluation() -> None:
     [
         ("F1", {"pool none": 0.8, "pool mean": 1.0, "pool masked mean": 1.0}, "confirmed", "more is found"),
         ("F1", {"pool none": 0.8, "pool mean": 1.0, "pool masked mean": 0.8}, "depends", "which mean"),
-        ("F1", {"pool none": 0.8, "pool mean": 0.8, "pool masked mean": 0.7}, "refuted", "brings nothing"),
+        ("F1", {"pool none": 0.8, "pool mean": 0.8, "pool masked mean": 0.7}, "refuted", "nowhere is surely"),
+        # Of a fresh one that learned too little nothing is said, whatever the other does.
+        ("F1", {"pool none": 0.8, "pool mean": 1.0, "fresh pool none": 0.1, "fresh pool mean": 0.1},
+         "confirmed", "more is found"),
+        ("F1", {"pool none": 0.8, "pool mean": 0.8, "fresh pool none": 0.8, "fresh pool mean": 1.0},
+         "depends", "to which model"),
         ("F1", {"pool none": 0.1, "pool mean": 0.5}, "cannot be tested here", "too little was learned"),
         ("G6", {"roi 0": 0.5, "unified 0": 0.6, "vision roi 0": 0.5, "vision unified 0": 0.8},
          "confirmed", "more where the vision encoder trains"),

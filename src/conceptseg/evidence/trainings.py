@@ -24,7 +24,7 @@ from torch import nn
 
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import load_checkpoint
-from conceptseg.errors import DataError
+from conceptseg.errors import ConfigError, DataError
 from conceptseg.evidence.measurement import Row
 from conceptseg.evidence.pictures import DrawnScenes, Photographs, shown
 from conceptseg.evidence.training_judge import JudgedPictures, judge, trace_example
@@ -238,7 +238,7 @@ class Bench:
 
 
 def save_start(model: str, variant: Variant, folder: Path) -> None:
-    """The model that a variant starts from, as a folder: another architecture, some parts fresh or at nothing."""
+    """The model that a variant starts from, as a folder; some of its parts are fresh or at nothing."""
     detector, tokenizer, config = load_start(model, variant)
     save_model_folder(folder, detector, tokenizer, config, torch.float32)
 
