@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conceptseg.errors import ConfigError, TrainingError
+from conceptseg.presence.labelled_data import fitting_data
 from conceptseg.presence.stopwatch import stopwatch
 from conceptseg.presence.study import Study, StudyRecipe, read_study, run_study
 from conceptseg.train.run_folder import RunFolder
@@ -42,7 +44,7 @@ stage_1: [steps=2, {SMALL},
   "architecture.text={{width: 16, depth: 1, heads: 2, mlp_width: 16}}"]
 repairs:
   - {{name: ignore, method: ignore}}
-  - {{name: calibrate-no-labels, method: calibrate, labels: none}}
+  - {{name: calibrate-no-labels, method: calibrate, labels: none, images: 5}}
   - {{name: distil-2, method: distil, labels: none, overrides: [steps=2, {SMALL}]}}
 """
     )
@@ -79,11 +81,38 @@ def test_a_study_that_is_stopped_goes_on_and_ends_in_one_table(recipe: Path, tmp
     assert list(values["summary"]) == ["teacher", "stage-1", "ignore", "calibrate-no-labels", "distil-2"]
     assert values["summary"]["distil-2"]["seeds"] == 2
     assert values["summary"]["ignore"]["labels"] == 0
+    assert values["summary"]["calibrate-no-labels"]["images"] == 5  # of the six that are fitted on
     text = (out / "report.md").read_text()
     assert re.search(r"\| ignore \| [+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\] \|", text)
     assert re.search(r"\| stage-1 \| - \| - \|", text)  # nothing was repaired yet
     assert (out / "cost.png").stat().st_size > 1000
     assert (out / "seed-1" / "diagnosis" / "report.md").is_file()
+
+
+def test_a_repair_that_asks_fewer_images_takes_them_from_all_over(recipe: Path, tmp_path: Path) -> None:
+    study = read_study(recipe)
+    with fitting_data(study.data, 6, 2) as data:
+        names = [data.fit[number].path.name for number in range(6)]
+        for images, kept in ((4, [0, 1, 3, 4]), (1, [0]), (9, range(6)), (None, range(6))):
+            part = dataclasses.replace(study.repairs[1], images=images).part_of(data.fit)
+            assert [part[number].path.name for number in range(len(part))] == [names[it] for it in kept]
+    with pytest.raises(ConfigError, match=r"repairs\.images is 0"):
+        dataclasses.replace(study.repairs[1], images=0)
+
+
+def test_a_study_begun_before_an_entry_was_added_goes_on(recipe: Path, tmp_path: Path) -> None:
+    study, out = read_study(recipe), tmp_path / "study"
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, out, minutes=0)
+    values = yaml.safe_load((out / "study.yaml").read_text())
+    for repair in values["repairs"]:
+        del repair["images"]
+    values["repairs"][1]["images"] = 5  # the only one that is not as it is by default
+    (out / "study.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(KeyboardInterrupt, match="holds what is done"):
+        run_study(study, out, resume=True, minutes=0)
+    with pytest.raises(TrainingError, match="begun with another recipe"):
+        run_study(dataclasses.replace(study, judge_images=1), out, resume=True, minutes=0)
 
 
 def test_what_was_spent_before_a_stop_is_counted(recipe: Path, tmp_path: Path) -> None:

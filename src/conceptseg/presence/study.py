@@ -63,14 +63,22 @@ class RepairChoice:
     offset_only: bool = False
     matching: str = "ranks"
     overrides: tuple[str, ...] = ()  # of the method's recipe: "steps=100", of one stage "2.steps=100"
+    images: int | None = None  # so many of those that are fitted on, evenly spread over them; None: all
 
     def __post_init__(self) -> None:
         plain = bool(self.name) and not set("/\\.") & set(self.name)
         check(plain and self.name != "stage-1", "repairs.name", self.name, "fit to be the name of a folder")
+        check(self.images is None or self.images >= 1, "repairs.images", self.images, "1 or more")
         try:
             check_repair(self.method, self.options(teacher="the study's"))
         except (OptionError, ConfigError) as error:
             raise ConfigError(f"repairs: {self.name}: {error}") from error
+
+    def part_of(self, fit: ConceptDataset) -> ConceptDataset:
+        """What it is fitted on."""
+        if self.images is None or self.images >= len(fit):
+            return fit
+        return fit.part([number * len(fit) // self.images for number in range(self.images)])
 
     def options(self, **others: Any) -> RepairOptions:
         """As a repair takes them, with what does not belong to the choice."""
@@ -256,9 +264,8 @@ class Study:
         options = choice.options(
             teacher=self.recipe.teacher, threshold=self.recipe.threshold, resume=going_on, seed=seed
         )
-        case = RepairCase(
-            path, self._load(path), self.teacher, self.recipe.data, fit, folder, options, self._stop
-        )
+        fit, data = choice.part_of(fit), self.recipe.data
+        case = RepairCase(path, self._load(path), self.teacher, data, fit, folder, options, self._stop)
         spent = write_repaired(case, choice.method)
         write_text(folder / REPAIR, json.dumps({"method": choice.method, "spent": spent}, indent=2) + "\n")
         self._save(name, self._judged(self._load(folder), judging, spent))
@@ -323,7 +330,7 @@ def _begin(recipe: StudyRecipe, folder: Path, resume: bool) -> None:
     if file.is_file():
         if not resume:
             raise TrainingError(f"{folder} already holds a study; go on with --resume or give another --out")
-        if yaml.safe_load(file.read_text(encoding="utf-8")) != wanted:
+        if study_of(yaml.safe_load(file.read_text(encoding="utf-8"))) != recipe:
             raise TrainingError(f"{folder} was begun with another recipe; resume with the one in {file}")
         return
     if folder.is_dir() and any(folder.iterdir()):
