@@ -17,6 +17,7 @@ from conceptseg.exemplars.shared_work import claim
 from conceptseg.exemplars.smoothness import roughness, steps_to
 from conceptseg.exemplars.study import LOCKS, Study, run_study
 from conceptseg.exemplars.study_recipe import Cell, load_study_recipe
+from conceptseg.study.pinned import weights_digest
 from tests.exemplars.conftest import TINY_ALIGN
 
 SIZES = {"layers": 1, "heads": 2, "mlp_width": 32, "dropout": 0.0}
@@ -71,6 +72,9 @@ def test_a_study_trains_measures_and_compares_every_cell_and_resumes(recipe, tmp
     costs = {row["cost"]: row["measured"] for row in whole["expectations"]}
     assert costs["alignment losses: memory of gradients"] > 0
     text = report.read_text()
+    assert (
+        whole["weights"] == weights_digest(recipe.align.model) and f"(weights `{whole['weights']}`)" in text
+    )
     assert "| roi: both less none |" in text and "adaptive-no-context less roi, none" in text
     assert re.search(
         r"roi: both less none \| [+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\] \| [^|]+ \| 2 \|", text

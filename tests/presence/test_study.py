@@ -15,6 +15,7 @@ from conceptseg.errors import ConfigError, TrainingError
 from conceptseg.presence.labelled_data import fitting_data
 from conceptseg.presence.stopwatch import stopwatch
 from conceptseg.presence.study import Study, StudyRecipe, read_study, run_study
+from conceptseg.study.pinned import weights_digest
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.stop import StopRequest
 from tests.evaluation.scripted import write_coco
@@ -80,9 +81,11 @@ def test_a_study_that_is_stopped_goes_on_and_ends_in_one_table(recipe: Path, tmp
     values = json.loads((out / "study.json").read_text())
     assert list(values["summary"]) == ["teacher", "stage-1", "ignore", "calibrate-no-labels", "distil-2"]
     assert values["summary"]["distil-2"]["seeds"] == 2
+    assert values["weights"] == weights_digest(chosen.teacher)
     assert values["summary"]["ignore"]["labels"] == 0
     assert values["summary"]["calibrate-no-labels"]["images"] == 5  # of the six that are fitted on
     text = (out / "report.md").read_text()
+    assert f"(weights `{values['weights']}`)" in text
     assert re.search(r"\| ignore \| [+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\] \|", text)
     assert re.search(r"\| stage-1 \| - \| - \|", text)  # nothing was repaired yet
     assert (out / "cost.png").stat().st_size > 1000

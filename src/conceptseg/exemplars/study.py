@@ -3,6 +3,7 @@
     run_study(load_study_recipe("exemplar-study"), Path("study"))
 
 FOLDER/recipe.json              the resolved recipe
+FOLDER/weights.json             which weights of the model it is about
 FOLDER/reference.json           the model that all runs start from, with its own encoder
 FOLDER/runs/NAME/               one run folder per cell, with measured.json
 FOLDER/study.json, study.md     after every cell, of the cells there are
@@ -42,6 +43,7 @@ from conceptseg.hub import find_model
 from conceptseg.losses.alignment import CONTRASTIVE, DISTILLATION
 from conceptseg.report import report_json
 from conceptseg.segmenter import Segmenter
+from conceptseg.study.pinned import keep_to_weights
 from conceptseg.train.job import run_job
 from conceptseg.train.run_folder import RunFolder
 
@@ -70,6 +72,7 @@ def run_study(
         ConfigError: the recipe cannot be used.
         MissingDependencyError: a package of the extra `train` is not installed.
         TrainingError: the folder holds a study and `resume` is not given, or another one.
+        CheckpointError: it was begun with other weights of the model.
         KeyboardInterrupt: Ctrl-C; go on with `resume`.
     """
     require("train", "training")
@@ -98,6 +101,7 @@ class Study:
         _refuse_others(folder)
         with claim(folder / LOCKS / RECIPE, wait=True):
             _begin(self.recipe, folder, resume)
+            keep_to_weights(folder, self.recipe.align.model)
         with claim(folder / LOCKS / REFERENCE) as ours:
             if ours and not (folder / REFERENCE).is_file():
                 _write(folder / REFERENCE, self.measure_reference())

@@ -20,6 +20,7 @@ from conceptseg.exemplars.study_folder import REFERENCE, STUDY, measured_cells
 from conceptseg.exemplars.study_recipe import StudyRecipe
 from conceptseg.report import can_draw, markdown_table, report_json, save_chart, shown
 from conceptseg.study.gains import cgf1_gain, gain_shown
+from conceptseg.study.pinned import kept_weights
 
 Measured: TypeAlias = dict[str, Any]
 FIGURES = "study.png"
@@ -70,7 +71,9 @@ def write_study_report(recipe: StudyRecipe, folder: Path) -> Path:
     path = folder / REFERENCE  # another process may still be measuring it
     reference = json.loads(path.read_text()) if path.is_file() else {}
     groups = _groups(recipe, cells)
+    weights = kept_weights(folder)
     whole = {
+        "weights": weights,
         "cells": {name: {k: v for k, v in cell.items() if k != "box_f1"} for name, cell in cells.items()},
         "reference": reference,
         "expectations": _expectations(groups),
@@ -79,7 +82,7 @@ def write_study_report(recipe: StudyRecipe, folder: Path) -> Path:
     drawn = can_draw() and bool(groups)
     if drawn:
         _draw(groups, folder / FIGURES)
-    write_text(folder / "study.md", _markdown(recipe, groups, reference, len(cells), drawn))
+    write_text(folder / "study.md", _markdown(recipe, weights, groups, reference, len(cells), drawn))
     return folder / "study.md"
 
 
@@ -99,6 +102,7 @@ def _order(recipe: StudyRecipe, key: tuple[str, str]) -> tuple[int, int]:
 
 def _markdown(
     recipe: StudyRecipe,
+    weights: str | None,
     groups: dict[tuple[str, str], list[Measured]],
     reference: Measured,
     done: int,
@@ -110,8 +114,8 @@ def _markdown(
         "# Exemplar encoders and alignment losses, side by side",
         "",
         f"{done} of {total} runs: {len(recipe.encoders)} encoders x {len(recipe.losses)} choices of losses x "
-        f"{len(recipe.seeds)} seeds. Each starts a fresh encoder in `{align.model}`, trains "
-        f"{', '.join(align.trainable)} alone for {align.steps} steps of {2 * pool.pairs} pictures and "
+        f"{len(recipe.seeds)} seeds. Each starts a fresh encoder in `{align.model}` (weights `{weights}`), "
+        f"trains {', '.join(align.trainable)} alone for {align.steps} steps of {2 * pool.pairs} pictures and "
         f"{2 * pool.pairs * pool.questions_per_image} prompts, on {pool.scenes} scenes at "
         f"{pool.resolution} px whose features are kept. Figures are means over seeds, plus or minus their "
         "standard deviation. *As loaded* is the model with its own, fully trained encoder.",

@@ -1,6 +1,7 @@
 """The study: a teacher, its student after stage 1, and each repair of it, over several seeds.
 
     FOLDER/study.yaml                     what was asked for
+    FOLDER/weights.json                   which weights of the teacher it is about
     FOLDER/teacher.json                   the teacher, judged
     FOLDER/seed-0/stage-1/                run folder of stage 1; its model is what is repaired
     FOLDER/seed-0/diagnosis/              of that student against its teacher
@@ -46,6 +47,7 @@ from conceptseg.presence.stopwatch import read_spent, stopwatch
 from conceptseg.presence.study_report import StudyPart, write_study
 from conceptseg.prompts import VISUAL
 from conceptseg.segmenter import Segmenter
+from conceptseg.study.pinned import keep_to_weights
 from conceptseg.train.recipe_file import read_recipe, recipe_values
 from conceptseg.train.run_config import check
 from conceptseg.train.stop import StopRequest, stop_requests
@@ -161,11 +163,13 @@ def run_study(
     Raises:
         MissingDependencyError: a package of the extra `train` is not installed.
         TrainingError: the folder holds another study.
+        CheckpointError: it was begun with other weights of the teacher.
         KeyboardInterrupt: stopped, by the clock or by the user; everything so far is kept and reported.
     """
     require("train", "training")
     folder = Path(out)
     _begin(recipe, folder, resume)
+    keep_to_weights(folder, recipe.teacher)
     with stop_requests(minutes) as stop:
         study = Study(recipe, folder, progress or (lambda what: None), stop)
         try:

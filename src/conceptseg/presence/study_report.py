@@ -15,6 +15,7 @@ from conceptseg.checkpoints.atomic_write import write_text
 from conceptseg.presence.judgement import COLUMNS, Judgement
 from conceptseg.report import GREY, can_draw, label_axes, markdown_table, report_json, save_chart, shown
 from conceptseg.study.gains import cgf1_gain, gain_shown
+from conceptseg.study.pinned import kept_weights
 
 STUDY, REPORT = "study.json", "report.md"
 STAGE_1 = "stage-1"
@@ -53,10 +54,8 @@ def write_study(
         groups.setdefault(part.name, []).append(part)
     drift = _mean_drift(diagnoses)
     summary = {name: _summary(group, groups) for name, group in groups.items()}
-    write_text(
-        folder / STUDY,
-        report_json({"recipe": dict(recipe), "summary": summary, "drift": drift}),
-    )
+    values = {"recipe": dict(recipe), "weights": kept_weights(folder), "summary": summary, "drift": drift}
+    write_text(folder / STUDY, report_json(values))
     figures = []
     if can_draw() and len(groups) > 1:
         _draw_cost(groups, folder / "cost.png")
@@ -97,7 +96,7 @@ def _markdown(
 ) -> str:
     parts = [
         f"# {recipe['name']}",
-        f"Teacher {recipe['teacher']}, student {recipe['student']}, seeds "
+        f"Teacher {recipe['teacher']} (weights `{kept_weights(folder)}`), student {recipe['student']}, seeds "
         f"{', '.join(str(seed) for seed in recipe['seeds'])}; fitted on {recipe['fit_images']} images of "
         f"{recipe['data']}, judged on {recipe['judge_images']} others; threshold {recipe['threshold']:g}. "
         "Means over seeds, with standard deviations where there are several.",
