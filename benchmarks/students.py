@@ -22,7 +22,7 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
-from conceptseg.errors import ConceptSegError
+from conceptseg.errors import ConceptSegError, DataError
 from conceptseg.evidence.students import collect_students
 from conceptseg.presence.study import StudyRecipe, run_study, study_of
 from conceptseg.study.pinned import check_weights, weights_digest
@@ -38,14 +38,16 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--out", type=Path, default=Path("runs/students"), help="folder of the studies")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the table")
+    parser.add_argument("--students", help="of the recipe, with commas between them; all where not given")
     parser.add_argument("--minutes", type=float, help="begin nothing after so long")
     parser.add_argument("--processes", type=int, default=1, help="that share the students")
     given = parser.parse_args(words)
     try:
-        recipes = read_students(given.recipe)
+        recipes = chosen(read_students(given.recipe), given.students)
         if given.task == "collect":
             weights = weights_digest(next(iter(recipes.values())).teacher)  # those that the recipe is about
-            print(f"wrote {collect_students(recipes, given.out, given.results, weights)}")
+            swept = [it["name"] for it in sweep_of(given.recipe).get("repairs", ())]
+            print(f"wrote {collect_students(recipes, given.out, given.results, weights, swept)}")
             return 0
         stop_at = float("inf") if given.minutes is None else time.time() + 60 * given.minutes
         with_helpers(given.processes - 1, run_students, (recipes, given.out, stop_at))
@@ -64,11 +66,33 @@ def read_students(path: Path) -> dict[str, StudyRecipe]:
     """
     values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     check_weights(values["study"]["teacher"], values["weights"])
-    recipes = {}
+    recipes, sweep = {}, sweep_of(path)
     for name, stage_1 in values["students"].items():
         lines = [line for part in stage_1 for line in ([part] if isinstance(part, str) else part)]
-        recipes[name] = study_of({**values["study"], "name": name, "stage_1": lines})
+        repairs = [*values["study"]["repairs"]]
+        if name in sweep.get("students", ()):
+            repairs += sweep["repairs"]
+        recipes[name] = study_of({**values["study"], "name": name, "stage_1": lines, "repairs": repairs})
     return recipes
+
+
+def chosen(recipes: dict[str, StudyRecipe], names: str | None) -> dict[str, StudyRecipe]:
+    """Those of so many names, with commas between them; all without.
+
+    Raises:
+        DataError: a name that the recipe does not have.
+    """
+    wanted = list(recipes) if names is None else names.split(",")
+    for name in wanted:
+        if name not in recipes:
+            raise DataError(f"no student {name!r}; choose from {', '.join(recipes)}")
+    return {name: recipes[name] for name in wanted}
+
+
+def sweep_of(path: Path) -> dict[str, Any]:
+    """Repairs at other settings, and the students that get them; empty where the recipe has none."""
+    sweep: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")).get("sweep", {})
+    return sweep
 
 
 def run_students(recipes: dict[str, StudyRecipe], out: Path, stop_at: float) -> None:

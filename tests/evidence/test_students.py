@@ -143,6 +143,33 @@ def test_an_order_of_repairs_that_is_inverted_is_refuted_and_said(tmp_path, reci
     assert lines["ignore: absent phrases answered"].estimate.value == 1
 
 
+def test_other_settings_of_finetuning_stand_beside_it_where_they_were_tried(tmp_path, recipes) -> None:
+    for name in recipes:
+        write_study(tmp_path / name, 3.0, student=1, repaired={"finetune": 2, "offset": 4})
+    swept = {"name": "stopped", "method": "finetune", "labels": "all"}
+    choice = study_of({"name": "it", "teacher": "nano", "repairs": [swept]}).repairs[0]
+    recipes["vision-1"] = dataclasses.replace(
+        recipes["vision-1"], repairs=(*recipes["vision-1"].repairs, choice)
+    )
+    for seed, looks in ((0, (3.0, 1.0, 2.0)), (1, (3.0, 2.0, 1.0))):
+        home = tmp_path / "vision-1" / f"seed-{seed}"
+        (home / "stopped.json").write_text(json.dumps(judged(3, 2)))
+        (home / "stopped" / "run").mkdir(parents=True)
+        lines = [
+            {"kind": "validation", "step": 25 * (i + 1), "loss/presence": it} for i, it in enumerate(looks)
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in [{"kind": "train", "step": 1}, *lines])
+        (home / "stopped" / "run" / "metrics.jsonl").write_text(text)
+    table = Table.load(collect_students(recipes, tmp_path, tmp_path / "out", "digest", ["stopped"]))
+    lines = {line.name: line.estimate for line in SETTLED["F5"].lines(table)}
+    assert lines["stopped: gain in cgF1"].value > lines["stopped: less finetune, cgF1"].value > 0
+    assert lines["stopped: less offset, cgF1"].value < 0
+    assert lines["stopped: gain in cgF1"].examples == SCENES * 2  # of the one student that has it
+    kept = lines["stopped: step that was kept, from least to most"]
+    assert (kept.value, kept.low, kept.high) == (62.5, 50, 75)
+    assert lines["finetune: gain in cgF1"].examples == SCENES * 4
+
+
 def test_an_offset_of_another_student_is_compared_with_its_own(tmp_path, recipes) -> None:
     write_study(tmp_path / "vision-1", 4.0, student=1)  # there -2, absent -6: right only when shifted
     write_study(tmp_path / "text-1", 0.0, student=4)  # there 2, absent -2: right as it is

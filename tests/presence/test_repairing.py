@@ -10,17 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 import conceptseg as cs
 from conceptseg.checkpoints.folder import save_model_folder
 from conceptseg.checkpoints.loaders import load_checkpoint
+from conceptseg.data.concept_data import open_dataset
 from conceptseg.errors import ConfigError, OptionError
 from conceptseg.models.config import PresenceCalibration
-from conceptseg.presence.finetuning import PRESENCE
+from conceptseg.presence.finetuning import PRESENCE, hold_out
 from conceptseg.presence.repairing import Repair, repair
 from conceptseg.presence.repairs.case import RepairOptions
 from conceptseg.segmenter import Segmenter
+from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.task import in_part
 from tests.checkpoints.foreign_files import official_state, write_tokenizer
 from tests.evaluation.scripted import write_coco
@@ -195,6 +198,45 @@ def test_finetuning_teaches_what_is_there_and_what_is_not(
     lines = (tmp_path / "out" / "run" / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss/presence"] for line in lines]
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_finetuning_ends_with_the_step_that_was_best_on_images_it_did_not_train_on(
+    collapsed: Path, tmp_path: Path
+) -> None:
+    """At a rate that is far too high the loss falls, and then does not stay there."""
+    data = write_coco(tmp_path / "many", {f"{n:02}.png": {"coin": [LEFT]} for n in range(50)})
+    more = (
+        *SMALL,
+        "steps=40",
+        "optimiser.lr=0.5",
+        "log_every=1",
+        "validate_every=1",
+        "patience=3",
+        "save_every=1",
+    )
+    found = repair(collapsed, "finetune", data, tmp_path / "out", RepairOptions(overrides=more))
+    lines = RunFolder(tmp_path / "out" / "run").metrics()
+    looks = [line["loss/presence"] for line in lines if line["kind"] == "validation"]
+    best = int(np.argmin(looks)) + 1
+    assert len(looks) == best + 3 < 40  # three looks without a better one
+    kept = load_file(tmp_path / "out" / "run" / "best.safetensors")
+    written = weights(tmp_path / "out")
+    assert all(torch.equal(kept[f"detector.{name}"], value) for name, value in written.items())
+    last = torch.load(tmp_path / "out" / "run" / "last.pt", weights_only=True)["task"]
+    assert not torch.equal(last["detector.decoder.presence_token"], written["decoder.presence_token"])
+    assert found.spent["pairs"] <= 4 * len(looks)  # of the steps that were made
+
+
+def test_images_are_held_out_from_all_over_the_data_or_not_at_all(data: Path, tmp_path: Path) -> None:
+    images = {f"{n:02}.png": {"coin": [LEFT]} for n in range(50)}
+    many = open_dataset(write_coco(tmp_path / "many", images))
+    fit, held = hold_out(many, 0.2)
+    assert held is not None
+    kept, judge = ([it.path.name for it in part] for part in (fit, held))
+    assert judge == [f"{number:02}.png" for number in range(2, 50, 5)]
+    assert sorted([*kept, *judge]) == sorted(images)
+    for share in (0.0, 0.08):  # none, and four of fifty
+        assert hold_out(many, share) == (many, None)
 
 
 def test_distilling_runs_stages_2_and_3_and_without_labels_only_2(

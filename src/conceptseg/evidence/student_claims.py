@@ -18,10 +18,11 @@ from conceptseg.presence.verdict import VerdictRule, decide
 from conceptseg.study.intervals import Array, Bootstrap, Estimate, Statistic, points
 from conceptseg.study.table import Table
 
-CLAIMED_ORDER = ("ignore", "finetune", "distil", "offset")
+FINETUNE = "finetune"
+CLAIMED_ORDER = ("ignore", FINETUNE, "distil", "offset")
 LATER_PARTS = "later-parts"  # the repair that leaves the student's features as they are
 # What each word of a diagnosis asks for, among the repairs of the studies, where there is a teacher.
-ADVICE = {"none": STUDENT, "calibrate": "calibrate-no-labels", "finetune": "finetune", "distil": "distil"}
+ADVICE = {"none": STUDENT, "calibrate": "calibrate-no-labels", "finetune": FINETUNE, "distil": "distil"}
 CHOSE = ("vision-100",)  # students whose results the rule follows
 NOW, BEFORE, AUROC_LOSS_BEFORE = "", ", by the rule before", 0.05
 MISSED = "points of cgF1 that the advice misses"
@@ -167,9 +168,9 @@ class RepairOrder(StudentClaim):
     claim = "F5"
 
     def lines(self, table: Table) -> list[Line]:
-        repairs = [
-            name for name in table.rows[0] if name not in ("student", "seed", "scene", TEACHER, STUDENT)
-        ]
+        sweep = table.setup.get("sweep", ())
+        others = ("student", "seed", "scene", TEACHER, STUDENT, *sweep)
+        repairs = [name for name in table.rows[0] if name not in others]
         draws = draws_of(table)
         missing = draws.of(averaged(table, partial(gain, part=TEACHER, over=STUDENT)))
         lines = [Line("lost to the teacher, in points of cgF1", points(missing), ".1f", True)]
@@ -195,6 +196,8 @@ class RepairOrder(StudentClaim):
             mean = float(np.mean(seconds))
             estimate = Estimate(mean, min(seconds), max(seconds), len(seconds), len(seconds))
             lines.append(Line(f"{part}: processor seconds, from least to most", estimate, ".0f"))
+        for part in sweep:
+            lines += _swept(table, part)
         return lines
 
     def verdict(self, lines: dict[str, Line]) -> Verdict:
@@ -206,6 +209,32 @@ class RepairOrder(StudentClaim):
         if all(lines[f"{a} less {b}, cgF1"].estimate.above() for a, b in pairs):
             return Verdict("confirmed", "each brings more than the next", effect)
         return Verdict("depends", "no two neighbours are surely in the other order", effect)
+
+
+def _swept(table: Table, part: str) -> list[Line]:
+    """Fine-tuning at other settings, on the students that were tuned so."""
+    some = Table(table.setup, [row for row in table.rows if row[part] is not None])
+    draws = draws_of(some)
+    lines = []
+    for what, over in (
+        ("gain in cgF1", STUDENT),
+        ("less finetune, cgF1", FINETUNE),
+        ("less offset, cgF1", "offset"),
+    ):
+        found = draws.of(averaged(some, partial(gain, part=part, over=over)))
+        lines.append(Line(f"{part}: {what}", points(found), ".1f"))
+    lines.append(
+        Line(
+            f"{part}: absent phrases answered", draws.of(averaged(some, partial(_answered, part=part))), ".1%"
+        )
+    )
+    steps = [
+        about["best_step"][part] for about in table.setup["students"] if part in about.get("best_step", {})
+    ]
+    if steps:
+        found = Estimate(float(np.mean(steps)), min(steps), max(steps), len(steps), len(steps))
+        lines.append(Line(f"{part}: step that was kept, from least to most", found, ".0f"))
+    return lines
 
 
 class ForeignOffset(StudentClaim):

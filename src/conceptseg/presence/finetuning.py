@@ -3,11 +3,15 @@
 Everything before the decoder is frozen and gets no gradient. The token takes part in the decoder's attention,
 so other answers may move a little although no other weight does; `trainable: [decoder.presence_head]` leaves
 the token, and with it every other answer, as it is.
+
+A part of the images is not trained on. Its presence loss says after which step presence was best, and ends
+the run when it has got no better for a while.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -30,10 +34,13 @@ from conceptseg.train.job import Work
 from conceptseg.train.run_config import RunConfig, check
 from conceptseg.train.run_folder import RunFolder
 from conceptseg.train.task import Task
+from conceptseg.train.validation import HeldOutLosses, Validation
 
 PRESENCE = ("decoder.presence_token", "decoder.presence_head")
+LEAST_HELD_OUT = 5  # images; fewer say nothing, and then all are trained on and the last step's weights kept
 # As many absent phrases as present ones: tuned on present ones alone, presence learns to say yes.
 EVEN = AskConfig(phrase=0.5, absent_phrase=0.5, boxes=0.0, phrase_and_boxes=0.0, other_image=0.0)
+UNCHANGED = AugmentConfig(flip=False, turns=False, windows=0.0, stretch=0.0, colour=0.0)
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,13 @@ class PresenceRecipe(RunConfig):
     ask: AskConfig = EVEN
     augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(turns=False, windows=0.0))
     workers: int = 0
+    held_out: float = 0.2  # share of the images that say which step was best; 0: all are trained on
     layers_weight: float = 0.5  # of the decoder layers before the last, whose loss weighs 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.steps >= 1, "steps", self.steps, "1 or more")
+        check(0 <= self.held_out < 1, "held_out", self.held_out, "a share from 0 to below 1")
         check(self.layers_weight >= 0, "layers_weight", self.layers_weight, "0 or more")
         strange = [part for part in self.trainable if not part.startswith("decoder.presence_")]
         check(not strange and bool(self.trainable), "trainable", list(self.trainable), f"of {list(PRESENCE)}")
@@ -91,6 +100,23 @@ class PresenceTask(Task):
         return {"presence": 1.0, "aux_presence": self.layers_weight}
 
 
+class PresenceValidation(HeldOutLosses):
+    """The presence loss of the last layer, which alone is read in use, says which weights are best."""
+
+    def __call__(self, task: Task, step: int) -> Validation:
+        return dataclasses.replace(super().__call__(task, step), decides="loss/presence")
+
+
+def hold_out(dataset: ConceptDataset, share: float) -> tuple[ConceptDataset, ConceptDataset | None]:
+    """Images to train on, and others from all over the dataset; none of these where they would be too few."""
+    count = round(share * len(dataset))
+    if count < LEAST_HELD_OUT:
+        return dataset, None
+    held = {(2 * number + 1) * len(dataset) // (2 * count) for number in range(count)}
+    kept = [number for number in range(len(dataset)) if number not in held]
+    return dataset.part(kept), dataset.part(sorted(held))
+
+
 @dataclass
 class PresenceJob:
     """One run of it, on images that are already chosen."""
@@ -107,18 +133,30 @@ class PresenceJob:
         detector, tokenizer, config = load_checkpoint(find_model(recipe.model))
         task = PresenceTask(detector, config.preprocessing, recipe.layers_weight)
         task.use_one_to_many(False)
-        batches = ConceptBatches(
-            self.dataset,
+        fit, held = hold_out(self.dataset, recipe.held_out)
+
+        def batches(
+            data: ConceptDataset, steps: int, augment: AugmentConfig, **shares: int
+        ) -> ConceptBatches:
+            asked = BatchConfig(recipe.images, recipe.questions, recipe.workers, recipe.ask, augment)
+            side = config.preprocessing.resolution
+            return ConceptBatches(
+                data, tokenizer, asked, steps=steps, resolution=side, turns=False, seed=recipe.seed, **shares
+            )
+
+        def looked_at() -> list[Batch]:
+            assert held is not None
+            found = batches(held, math.ceil(len(held) / recipe.images), UNCHANGED)
+            return [found[number] for number in range(len(found))]
+
+        return Work(
+            task,
+            batches(fit, recipe.steps, recipe.augment, process=process, processes=processes),
             tokenizer,
-            BatchConfig(recipe.images, recipe.questions, recipe.workers, recipe.ask, recipe.augment),
-            steps=recipe.steps,
-            resolution=config.preprocessing.resolution,
-            turns=False,
-            seed=recipe.seed,
-            process=process,
-            processes=processes,
+            config,
+            validate=None if held is None else PresenceValidation(looked_at, recipe.precision),
+            ends_with_best=held is not None,
         )
-        return Work(task, batches, tokenizer, config)
 
     def finish(self, task: Task, work: Work) -> ModelConfig:
         """What was fitted to the head before says nothing about the one that was trained."""

@@ -25,7 +25,8 @@ def finetune_presence(case: RepairCase) -> dict[str, float]:
     job = PresenceJob(recipe, RunFolder(case.folder / RUN), case.fit)
     run_job(job, options.resume and job.folder.recipe_path.is_file(), case.stop)
     copy_model(job.folder, case.folder)
-    pairs = min(recipe.steps * recipe.images * recipe.questions, sum(labelled_pairs(case.fit)))
+    steps = max(line["step"] for line in job.folder.metrics())  # fewer than asked where it ended early
+    pairs = min(steps * recipe.images * recipe.questions, sum(labelled_pairs(case.fit)))
     return {"images": len(case.fit), "pairs": pairs, "labels": pairs}
 
 
