@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import students
 from conceptseg.checkpoints.config_file import write_config
 from conceptseg.errors import DataError
 from conceptseg.evaluation.cgf1 import ConceptEvaluator, ConceptPair
@@ -17,6 +18,7 @@ from conceptseg.evidence.measurement import Line, Verdict
 from conceptseg.evidence.students import collect_students
 from conceptseg.models.config import ModelConfig, PresenceCalibration
 from conceptseg.presence.pair_outcomes import PresenceFigures
+from conceptseg.presence.repairs.finetune import presence_recipe
 from conceptseg.presence.study import StudyRecipe, study_of
 from conceptseg.study.table import Table
 from tests.models.tiny import tiny_config
@@ -211,3 +213,16 @@ def test_a_student_that_is_not_done_is_left_out(tmp_path, recipes) -> None:
     table = Table.load(collect_students(recipes, tmp_path, tmp_path / "out", "digest"))
     assert {(row["student"], row["seed"]) for row in table.rows} == {("vision-1", 0)}
     assert dataclasses.asdict(SETTLED["F3"].lines(table)[0].estimate)["scenes"] == SCENES
+
+
+def test_the_committed_students_are_swept_where_the_recipe_says(capsys: pytest.CaptureFixture[str]) -> None:
+    recipes = students.read_students(students.RECIPE)
+    swept = [it["name"] for it in students.sweep_of(students.RECIPE)["repairs"]]
+    for name, recipe in recipes.items():
+        assert set(swept) <= {it.name for it in recipe.repairs} or name in ("vision-400", "both-400")
+    tuned = {it.name: presence_recipe("", "", 0, it.options()) for it in recipes["vision-100"].repairs
+             if it.method == "finetune"}  # fmt: skip
+    assert {it.optimiser.lr for it in tuned.values()} == {1e-4, 5e-4, 2e-3}
+    assert all((it.held_out > 0) == name.startswith("stopped") for name, it in tuned.items())
+    assert students.main(["run", "--students", "vision-9"]) == 2
+    assert "no student 'vision-9'; choose from vision-100, text-200" in capsys.readouterr().err
