@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 import yaml
-from filelock import FileLock, Timeout
 
 from conceptseg.errors import ConceptSegError, DataError
 from conceptseg.evidence.students import collect_students
@@ -40,7 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the table")
     parser.add_argument("--students", help="of the recipe, with commas between them; all where not given")
     parser.add_argument("--minutes", type=float, help="begin nothing after so long")
-    parser.add_argument("--processes", type=int, default=1, help="that share the students")
+    parser.add_argument("--processes", type=int, default=1, help="that share the students and seeds")
     given = parser.parse_args(words)
     try:
         recipes = chosen(read_students(given.recipe), given.students)
@@ -96,18 +95,14 @@ def sweep_of(path: Path) -> dict[str, Any]:
 
 
 def run_students(recipes: dict[str, StudyRecipe], out: Path, stop_at: float) -> None:
-    """What every process does: take one student after the other that no other process is at."""
+    """What every process does: of one student after the other the seeds that no other process is at."""
     torch.set_num_threads(1)
-    (out / "locks").mkdir(parents=True, exist_ok=True)
     for name, recipe in recipes.items():
         minutes = (stop_at - time.time()) / 60
         if minutes <= 0:
             return
         try:
-            with FileLock(out / "locks" / name, timeout=0):
-                run_study(recipe, out / name, resume=True, minutes=minutes, progress=partial(say, name))
-        except Timeout:
-            continue
+            run_study(recipe, out / name, resume=True, minutes=minutes, progress=partial(say, name))
         except KeyboardInterrupt:
             return
 

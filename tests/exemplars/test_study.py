@@ -13,11 +13,11 @@ import yaml
 
 from conceptseg.errors import ConfigError, ModelNotFoundError, TrainingError
 from conceptseg.exemplars.few_shot import CHANGES
-from conceptseg.exemplars.shared_work import claim
 from conceptseg.exemplars.smoothness import roughness, steps_to
-from conceptseg.exemplars.study import LOCKS, Study, run_study
+from conceptseg.exemplars.study import Study, run_study
 from conceptseg.exemplars.study_recipe import Cell, load_study_recipe
 from conceptseg.study.pinned import weights_digest
+from conceptseg.study.shared_work import LOCKS, claim
 from tests.exemplars.conftest import TINY_ALIGN
 
 SIZES = {"layers": 1, "heads": 2, "mlp_width": 32, "dropout": 0.0}
@@ -140,7 +140,7 @@ def test_a_study_without_its_conditions_is_refused(recipe, tmp_path) -> None:
         )
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").touch()
-    with pytest.raises(TrainingError, match="holds something else"):
+    with pytest.raises(TrainingError, match="is not empty and holds no study"):
         run_study(recipe, tmp_path / "full")
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
     with pytest.raises(ModelNotFoundError):

@@ -92,6 +92,29 @@ def test_a_study_that_is_stopped_goes_on_and_ends_in_one_table(recipe: Path, tmp
     assert (out / "seed-1" / "diagnosis" / "report.md").is_file()
 
 
+def test_several_processes_share_out_the_seeds(recipe: Path, tmp_path: Path) -> None:
+    whole, out = read_study(recipe), tmp_path / "study"
+    study = dataclasses.replace(whole, repairs=whole.repairs[:1])  # one that takes no time
+    said: list[str] = []
+
+    def another_comes(what: str) -> None:
+        said.append(what)
+        if what == "seed 0: distilling encoders":
+            run_study(study, out, resume=True, progress=lambda other: said.append(f"another, {other}"))
+
+    run_study(study, out, progress=another_comes)
+    assert said == [
+        "judging the teacher",
+        "seed 0: distilling encoders",
+        "another, seed 1: distilling encoders",
+        "another, seed 1: diagnosing and judging the student",
+        "another, seed 1: ignore",
+        "seed 0: diagnosing and judging the student",
+        "seed 0: ignore",
+    ]
+    assert json.loads((out / "study.json").read_text())["summary"]["ignore"]["seeds"] == 2
+
+
 def test_a_repair_that_asks_fewer_images_takes_them_from_all_over(recipe: Path, tmp_path: Path) -> None:
     study = read_study(recipe)
     with fitting_data(study.data, 6, 2) as data:

@@ -33,7 +33,6 @@ from conceptseg.exemplars.few_shot import score_robustness, score_settings
 from conceptseg.exemplars.gap import measure_gap
 from conceptseg.exemplars.gap_pictures import images_of_scenes
 from conceptseg.exemplars.pool import PoolBatches, draw_pool
-from conceptseg.exemplars.shared_work import claim
 from conceptseg.exemplars.smoothness import roughness
 from conceptseg.exemplars.study_folder import MEASURED, RECIPE, REFERENCE, STUDY, measured_cells
 from conceptseg.exemplars.study_recipe import Cell, StudyRecipe
@@ -44,10 +43,10 @@ from conceptseg.losses.alignment import CONTRASTIVE, DISTILLATION
 from conceptseg.report import report_json
 from conceptseg.segmenter import Segmenter
 from conceptseg.study.pinned import keep_to_weights
+from conceptseg.study.shared_work import LOCKS, claim, refuse_others
 from conceptseg.train.job import run_job
 from conceptseg.train.run_folder import RunFolder
 
-LOCKS = "locks"
 COSTED_STEPS = 3  # batches that the cost of a step is measured on
 
 
@@ -98,7 +97,7 @@ class Study:
     def run(self, resume: bool = False) -> Path:
         """See `run_study`."""
         folder = self.folder
-        _refuse_others(folder)
+        refuse_others(folder, RECIPE)
         with claim(folder / LOCKS / RECIPE, wait=True):
             _begin(self.recipe, folder, resume)
             keep_to_weights(folder, self.recipe.align.model)
@@ -205,15 +204,6 @@ def _last(lines: list[dict[str, Any]], name: str) -> float | None:
     """The last logged value of a training loss; None where there was no such loss."""
     values = [line[name] for line in lines if line["kind"] == "train" and name in line]
     return float(values[-1]) if values else None
-
-
-def _refuse_others(folder: Path) -> None:
-    """Raises:
-    TrainingError: the folder holds something, and that is no study.
-    """
-    if folder.is_dir() and not (folder / RECIPE).is_file():
-        if any(path.name != LOCKS for path in folder.iterdir()):
-            raise TrainingError(f"{folder} holds something else; give an empty or new folder")
 
 
 def _begin(recipe: StudyRecipe, folder: Path, resume: bool) -> None:

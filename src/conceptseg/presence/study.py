@@ -8,9 +8,11 @@
     FOLDER/seed-0/stage-1.json            that student, judged, with the values of every image
     FOLDER/seed-0/NAME/, NAME.json        each repair: a model folder, and what it is worth and cost
     FOLDER/study.json, report.md, *.png   all of it
+    FOLDER/locks/                         which process is at what
 
 Every finished part is kept, and a study that was stopped goes on with the part that it was in. All seeds are
-judged on the same images; what is fitted on differs.
+judged on the same images; what is fitted on differs. Several processes may work on one folder: each takes the
+next seed that none of the others has.
 """
 
 from __future__ import annotations
@@ -44,10 +46,11 @@ from conceptseg.presence.repairing import REPAIR, SPENT, check_repair, write_rep
 from conceptseg.presence.repairs.case import RepairCase, RepairOptions
 from conceptseg.presence.report import write_diagnosis
 from conceptseg.presence.stopwatch import read_spent, stopwatch
-from conceptseg.presence.study_report import StudyPart, write_study
+from conceptseg.presence.study_report import STUDY, StudyPart, write_study
 from conceptseg.prompts import VISUAL
 from conceptseg.segmenter import Segmenter
 from conceptseg.study.pinned import keep_to_weights
+from conceptseg.study.shared_work import LOCKS, claim, refuse_others
 from conceptseg.train.recipe_file import read_recipe, recipe_values
 from conceptseg.train.run_config import check
 from conceptseg.train.stop import StopRequest, stop_requests
@@ -152,7 +155,7 @@ def run_study(
     Args:
         recipe: see `StudyRecipe`.
         out: folder of the study.
-        resume: go on with the one that the folder holds; with none, begin it.
+        resume: go on with the one that the folder holds, beside other processes that do; with none, begin it.
         minutes: stop after so long, when the step of training or the image in flight is done; None: run to
             the end.
         progress: told what is being done.
@@ -168,8 +171,10 @@ def run_study(
     """
     require("train", "training")
     folder = Path(out)
-    _begin(recipe, folder, resume)
-    keep_to_weights(folder, recipe.teacher)
+    refuse_others(folder, RECIPE)
+    with claim(folder / LOCKS / RECIPE, wait=True):
+        _begin(recipe, folder, resume)
+        keep_to_weights(folder, recipe.teacher)
     with stop_requests(minutes) as stop:
         study = Study(recipe, folder, progress or (lambda what: None), stop)
         try:
@@ -190,15 +195,15 @@ class Study:
         self._teacher: Segmenter | None = None
 
     def run(self) -> None:
-        with self._data(self.recipe.seeds[0]) as (_, judging):
-            if not (self.folder / "teacher.json").is_file():
-                self._start("judging the teacher")
-                self._save("teacher", self._judged(self.teacher, judging))
+        with claim(self.folder / LOCKS / "teacher") as ours:
+            if ours and not (self.folder / "teacher.json").is_file():
+                with self._data(self.recipe.seeds[0]) as (_, judging):
+                    self._start("judging the teacher")
+                    self._save("teacher", self._judged(self.teacher, judging))
         for seed in self.recipe.seeds:
-            with self._data(seed) as (fit, judging):
-                self._stage_1(seed, fit, judging)
-                for choice in self.recipe.repairs:
-                    self._repair(seed, choice, fit, judging)
+            with claim(self.folder / LOCKS / f"seed-{seed}") as ours:
+                if ours:
+                    self._student(seed)
 
     @property
     def teacher(self) -> Segmenter:
@@ -223,12 +228,20 @@ class Study:
 
     def report(self) -> Path:
         diagnoses = [self.folder / f"seed-{seed}" / "diagnosis" for seed in self.recipe.seeds]
-        return write_study(
-            self.folder,
-            dataclasses.asdict(self.recipe),
-            self.parts(),
-            [path for path in diagnoses if (path / "diagnosis.json").is_file()],
-        )
+        # One that has seen fewer parts could be written last, if processes did not wait for each other.
+        with claim(self.folder / LOCKS / STUDY, wait=True):
+            return write_study(
+                self.folder,
+                dataclasses.asdict(self.recipe),
+                self.parts(),
+                [path for path in diagnoses if (path / "diagnosis.json").is_file()],
+            )
+
+    def _student(self, seed: int) -> None:
+        with self._data(seed) as (fit, judging):
+            self._stage_1(seed, fit, judging)
+            for choice in self.recipe.repairs:
+                self._repair(seed, choice, fit, judging)
 
     def _stage_1(self, seed: int, fit: ConceptDataset, judging: ConceptDataset) -> None:
         place, recipe = self.folder / f"seed-{seed}", self.recipe
@@ -329,14 +342,12 @@ def describe_model(model: Segmenter) -> dict[str, float | int | str]:
 
 
 def _begin(recipe: StudyRecipe, folder: Path, resume: bool) -> None:
-    wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
     file = folder / RECIPE
-    if file.is_file():
-        if not resume:
-            raise TrainingError(f"{folder} already holds a study; go on with --resume or give another --out")
-        if study_of(yaml.safe_load(file.read_text(encoding="utf-8"))) != recipe:
-            raise TrainingError(f"{folder} was begun with another recipe; resume with the one in {file}")
+    if not file.is_file():
+        values = json.loads(json.dumps(dataclasses.asdict(recipe)))
+        write_text(file, yaml.safe_dump(values, sort_keys=False))
         return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise TrainingError(f"{folder} is not empty and holds no study; give another --out")
-    write_text(file, yaml.safe_dump(wanted, sort_keys=False))
+    if not resume:
+        raise TrainingError(f"{folder} already holds a study; go on with --resume or give another --out")
+    if study_of(yaml.safe_load(file.read_text(encoding="utf-8"))) != recipe:
+        raise TrainingError(f"{folder} was begun with another recipe; resume with the one in {file}")

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from conceptseg.checkpoints.atomic_write import write_text
 from conceptseg.errors import DataError
 from conceptseg.report import without_nan
+from conceptseg.study.shared_work import LOCKS, claim
 
 STUDY = "study.json"
 
@@ -79,21 +78,13 @@ def do_pieces(
             continue
         if time.time() >= stop_at:
             break
-        lock = FileLock(folder / "locks" / f"{piece.group}-{piece.number:04d}")
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        try:
-            if not file.is_file():  # another process may have done it since
+        with claim(folder / LOCKS / f"{piece.group}-{piece.number:04d}") as ours:
+            if ours and not file.is_file():  # another process may have done it since
                 rows = without_nan(work(piece))
                 write_text(file, json.dumps(rows, allow_nan=False) + "\n")
                 done.append(piece)
                 if progress is not None:
                     progress(piece)
-        finally:
-            lock.release()
     return done
 
 

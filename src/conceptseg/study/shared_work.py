@@ -12,6 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from conceptseg.errors import TrainingError
+
+LOCKS = "locks"  # folder of them, in that of the work
+
 
 @contextmanager
 def claim(path: Path, wait: bool = False) -> Iterator[bool]:
@@ -35,3 +39,12 @@ def claim(path: Path, wait: bool = False) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def refuse_others(folder: Path, recipe: str) -> None:
+    """Raises:
+    TrainingError: the folder holds something, and that is no study with such a recipe.
+    """
+    if folder.is_dir() and not (folder / recipe).is_file():
+        if any(path.name != LOCKS for path in folder.iterdir()):
+            raise TrainingError(f"{folder} is not empty and holds no study; give another --out")
