@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -272,6 +273,18 @@ def test_an_interrupted_distillation_goes_on_with_the_stage_it_was_in(
     repair(collapsed, "distil", data, tmp_path / "out", again)
     assert (tmp_path / "out" / "run" / "stage-2" / "model" / "config.json").stat().st_mtime_ns == stamp
     assert all(torch.equal(value, first[name]) for name, value in weights(tmp_path / "out").items())
+
+
+@pytest.mark.parametrize("method", ["ignore", "calibrate", "finetune", "distil"])
+def test_every_repaired_model_has_a_card(
+    collapsed: Path, teacher: Path, data: Path, tmp_path: Path, method: str
+) -> None:
+    overrides = {"finetune": SMALL, "distil": SMALL_DISTIL}.get(method, ())
+    options = RepairOptions(teacher=str(teacher), overrides=overrides, threshold=0.1)
+    if method == "calibrate":
+        options = dataclasses.replace(options, labels="none")
+    repair(collapsed, method, data, tmp_path / "out", options)  # type: ignore[arg-type]
+    assert method in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_the_report_says_before_after_and_cost(

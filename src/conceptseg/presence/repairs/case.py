@@ -12,7 +12,7 @@ from conceptseg.checkpoints.atomic_write import replacing
 from conceptseg.checkpoints.config_file import write_config
 from conceptseg.checkpoints.folder import FILES, save_model_folder
 from conceptseg.checkpoints.loaders import load_checkpoint
-from conceptseg.checkpoints.model_card import write_card
+from conceptseg.checkpoints.model_card import CARD, write_card
 from conceptseg.choices import Matching, RepairLabels, check_choice
 from conceptseg.data.concept_data import ConceptDataset
 from conceptseg.hub import find_model
@@ -105,8 +105,8 @@ class Method:
 
 
 def copy_model(run: RunFolder, folder: Path) -> None:
-    """The model that a run has trained becomes the repaired one."""
-    for name in FILES:
+    """The model that a run has trained becomes the repaired one, with its card."""
+    for name in (*FILES, CARD):
         with replacing(folder / name) as draft:
             shutil.copyfile(run.model_path / name, draft)
 
