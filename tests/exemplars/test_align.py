@@ -80,6 +80,24 @@ def test_kept_features_train_as_pictures_do(align_recipe, tmp_path) -> None:
         torch.testing.assert_close(kept[name], read[name], atol=2e-4, rtol=1e-3)
 
 
+def test_a_teacher_that_is_the_model_itself_teaches_the_same(
+    align_recipe, tiny_model_folder, tmp_path
+) -> None:
+    recipe = align_recipe(precision="float32")
+    own = load_model_folder(train_recipe(recipe, out=tmp_path / "own"))[0].state_dict()
+    teacher = f"teacher={tiny_model_folder}"
+    for kept in ("true", "false"):  # of the model; a teacher's are always
+        out = tmp_path / kept
+        taught = load_model_folder(train_recipe(recipe, [teacher, f"keep_features={kept}"], out))[0]
+        for name, value in taught.state_dict().items():
+            torch.testing.assert_close(value, own[name], atol=2e-4, rtol=1e-3)
+        lines = RunFolder(out).metrics()
+        steps = [line for line in lines if line["kind"] == "train"]
+        assert all(line["loss/exemplar_distillation"] > 0 for line in steps)
+    with pytest.raises(ConfigError, match="null without alignment.distillation"):
+        load_align_recipe(recipe, [teacher, "alignment.distillation=false"])
+
+
 def test_a_resumed_run_ends_as_one_that_was_not_interrupted(align_recipe, tmp_path) -> None:
     recipe, run = align_recipe(), tmp_path / "run"
     whole = load_model_folder(train_recipe(recipe, out=tmp_path / "whole"))[0].state_dict()
@@ -157,7 +175,8 @@ def test_a_pools_batch_depends_on_seed_and_step_alone(tiny_segmenter) -> None:
 def test_a_batch_in_parts_takes_its_kept_features_along(tiny_segmenter) -> None:
     config = PoolConfig(scenes=8, resolution=64, render_size=64, pairs=2, mask_size=16)
     levels = (torch.arange(8.0).view(8, 1, 1, 1).expand(8, 32, 4, 4),)
-    whole = PoolBatches(config, draw_pool(config), tiny_tokenizer(), 3, 10, levels)[0]
+    taught = -levels[0][:, :7]
+    whole = PoolBatches(config, draw_pool(config), tiny_tokenizer(), 3, 10, levels, taught=taught)[0]
     parts = whole.split(3)
     assert sum(len(part.phrases) for part in parts) == len(whole.phrases)
     first = 0
@@ -168,6 +187,8 @@ def test_a_batch_in_parts_takes_its_kept_features_along(tiny_segmenter) -> None:
         for index in ("image_index", "exemplar_index"):
             kept = whole.levels[0][getattr(whole, index)[pairs]]
             assert torch.equal(part.levels[0][getattr(part, index)], kept)
+            assert part.taught is not None
+            assert torch.equal(part.taught[getattr(part, index)], -kept[:, :7])
             assert torch.equal(part.pixels[getattr(part, index)], whole.pixels[getattr(whole, index)[pairs]])
 
 

@@ -196,6 +196,23 @@ def test_losses_can_be_chosen_one_by_one() -> None:
         AlignmentConfig(negatives=0)
 
 
+def test_roi_distillation_can_tell_the_features_of_a_teacher() -> None:
+    """Of another width and size; nothing is told where there are none, and the contrastive loss stays."""
+    batch = example_batch()
+    loss = AlignmentLoss(8, teacher_width=5)
+    assert set(loss(*batch)) == {CONTRASTIVE}
+    flat = torch.ones(2, 5, 3, 3) * torch.tensor([1.0, -2.0]).view(2, 1, 1, 1)  # (I, T, h, w)
+    assert loss.to_teacher is not None
+    with torch.no_grad():
+        for weight in loss.to_teacher.parameters():
+            weight.zero_()
+    told = loss(*batch, taught=flat)[DISTILLATION]
+    expected = (flat[batch[-1], 0, 0, 0] ** 2).mean()  # zero is said, and the teacher's feature is flat
+    assert told.item() == pytest.approx(expected.item(), rel=1e-5)
+    told.backward()
+    assert batch[3].grad is None
+
+
 def test_a_batch_without_boxes_teaches_nothing() -> None:
     exemplars, sides, padding, features, index = example_batch()
     for given in ((exemplars, sides, ~padding), (exemplars[:0], sides[:, :0], padding[:, :0])):

@@ -24,6 +24,10 @@ from conceptseg.study.table import Table
 
 ENCODERS = ("roi", "roi_transformer", "unified", "bridge", "adaptive")
 WEIGHTS = ("0.3", "3", "30", "100")
+STUDENTS = {
+    "a student at 3": "student roi 3",
+    "a student at 3, ROI features of its teacher": "student roi taught 3",
+}
 OWN = "roi"  # the encoder of the model and of the released ones
 TARGET = 0.75  # box F1 on held-out scenes; convergence is the steps to it
 LEARNED = 10.0  # points of cgF1 that a control surely has, or a comparison with it says nothing
@@ -101,6 +105,9 @@ class AlignmentLosses(TrainingClaim):
                 name = f"{encoder} {weight}"
                 if grid.has(name):
                     lines += _aligned(grid, f"{encoder} at {weight}", [name], [base])
+        for words, name in STUDENTS.items():
+            if grid.has(name, "student roi 0"):
+                lines += _aligned(grid, words, [name], ["student roi 0"])
         for weight in WEIGHTS:
             done = [it for it in ENCODERS if grid.has(f"{it} {weight}", f"{it} 0")]
             if len(done) > 1:

@@ -198,7 +198,7 @@ class Bench:
         return self._judges
 
     def _pool(self, align: AlignRecipe, model: str) -> KeptPool:
-        key = str((align.pool.scenes, align.pool.seed, align.keep_features))
+        key = str((align.pool.scenes, align.pool.seed, align.keep_features, align.teacher))
         if model != self.recipe.model:
             detector, _, config = load_checkpoint(find_model(model))
             return keep_pool(align, detector, config)

@@ -34,6 +34,7 @@ class AlignRecipe(RunConfig):
     trainable: tuple[str, ...] = ("exemplar_encoder",)
     one_to_many: bool = False  # the decoder's auxiliary queries: twice the cost of a step
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    teacher: str | None = None  # whose image features ROI distillation tells; None: the model's own
     phases: tuple[AlignmentPhase, ...] = PROGRESSIVE
     loss: DetectionLossConfig = field(default_factory=DetectionLossConfig)
     weights: LossWeights = field(default_factory=LossWeights)
@@ -45,6 +46,8 @@ class AlignRecipe(RunConfig):
         check(self.validation_batches >= 0, "validation_batches", self.validation_batches, "0 or more")
         check(bool(self.trainable), "trainable", list(self.trainable), "at least one part")
         check_phases(self.phases)
+        useful = self.teacher is None or self.alignment.distillation
+        check(useful, "teacher", self.teacher, "null without alignment.distillation, which alone reads it")
         moving = [part for part in self.trainable if part.split(".")[0] in FEATURES]
         if self.keep_features and moving:
             raise ConfigError(

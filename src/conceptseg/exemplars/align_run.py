@@ -51,16 +51,21 @@ class KeptPool:
 
     scenes: list[Scene]
     levels: tuple[torch.Tensor, ...] | None
+    taught: torch.Tensor | None = None  # (pictures, T, h, w), the coarsest level of the recipe's teacher
 
 
 def keep_pool(recipe: AlignRecipe, detector: Detector, config: ModelConfig) -> KeptPool:
     """Draw the pictures and, where the recipe says so, encode them."""
     pool = recipe.pool.of_model(config)
     scenes = draw_pool(pool)
-    if not recipe.keep_features:
-        return KeptPool(scenes, None)
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-    return KeptPool(scenes, encode_pool(detector, scenes, pool.sides[0], config.preprocessing, dtype))
+    levels = taught = None
+    if recipe.keep_features:
+        levels = encode_pool(detector, scenes, pool.sides[0], config.preprocessing, dtype)
+    if recipe.teacher is not None:
+        teacher, _, told = load_checkpoint(find_model(recipe.teacher))
+        taught = encode_pool(teacher, scenes, told.preprocessing.resolution, told.preprocessing, dtype)[-1]
+    return KeptPool(scenes, levels, taught)
 
 
 @dataclass
@@ -83,9 +88,10 @@ class AlignJob:
         recipe = self.recipe
         detector, tokenizer, config = start_model(recipe)
         kept = self.kept or keep_pool(recipe, detector, config)
-        scenes, levels = kept.scenes, kept.levels
         pool = recipe.pool.of_model(config)
-        data = PoolBatches(pool, scenes, tokenizer, recipe.seed, recipe.steps, levels, process)
+        data = PoolBatches(
+            pool, kept.scenes, tokenizer, recipe.seed, recipe.steps, kept.levels, process, kept.taught
+        )
         reading = PresenceReading.of(config)
         validate = AlignValidation(recipe, pool, tokenizer, reading) if recipe.validation_batches else None
         return Work(align_task(recipe, detector, config), data, tokenizer, config, validate)
@@ -119,7 +125,14 @@ def with_encoder(
 
 def align_task(recipe: AlignRecipe, detector: Detector, config: ModelConfig) -> AlignTask:
     """The task of a recipe; parts are frozen by the caller."""
-    alignment = ExemplarAlignment(config.architecture.width, recipe.alignment, recipe.phases, recipe.steps)
+    told = None if recipe.teacher is None else load_checkpoint(find_model(recipe.teacher))[2]
+    alignment = ExemplarAlignment(
+        config.architecture.width,
+        recipe.alignment,
+        recipe.phases,
+        recipe.steps,
+        None if told is None else told.architecture.width,
+    )
     task = AlignTask(detector, DetectionLoss(recipe.loss), config.preprocessing, recipe.weights, alignment)
     task.use_one_to_many(recipe.one_to_many)
     return task

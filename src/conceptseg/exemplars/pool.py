@@ -152,6 +152,7 @@ class PoolBatches:
         steps: int,
         levels: tuple[Tensor, ...] | None = None,
         process: int = 0,
+        taught: Tensor | None = None,
     ) -> None:
         self.config = config
         self.scenes = scenes
@@ -159,6 +160,7 @@ class PoolBatches:
         self.seed = seed
         self.steps = steps
         self.levels = levels
+        self.taught = taught  # (pictures, T, h, w), a teacher's
         self.process = process
         maker = QuestionMaker if config.dataset is None else DatasetQuestions
         self.maker = maker(config.questions)
@@ -178,4 +180,5 @@ class PoolBatches:
         if self.config.dataset is not None:
             batch.targets = without_empty_masks(batch.targets)
         levels = None if self.levels is None else tuple(level[numbers].float() for level in self.levels)
-        return EncodedBatch(**vars(batch), levels=levels)
+        taught = None if self.taught is None else self.taught[numbers].float()
+        return EncodedBatch(**vars(batch), levels=levels, taught=taught)

@@ -2,7 +2,8 @@
 
 Two losses, alone or together. Contrastive: token and image token through one shared projection, in the
 log-sigmoid form of SigLIP (Zhai et al. 2023, arXiv:2303.15343) or as InfoNCE (van den Oord et al. 2018,
-arXiv:1807.03748). ROI distillation: from the token alone, tell the mean feature under its box.
+arXiv:1807.03748). ROI distillation: from the token alone, tell the mean feature under its box, that of the
+model's own vision encoder or of a teacher's.
 
     exemplar tokens (B, M, D) ─> shared projection ─┐
     image tokens (B, HW, D) ───> shared projection ─┴─> cosine / temperature
@@ -51,15 +52,30 @@ class AlignmentConfig:
 class AlignmentLoss(nn.Module):
     """The losses with the projections that only training needs."""
 
-    def __init__(self, width: int, config: AlignmentConfig | None = None) -> None:
+    def __init__(
+        self, width: int, config: AlignmentConfig | None = None, teacher_width: int | None = None
+    ) -> None:
+        """Args:
+        width: of tokens and image features.
+        config: which losses.
+        teacher_width: of a teacher's image features, which ROI distillation then tells; None: it tells the
+            model's own.
+        """
         super().__init__()
+        self.taught = teacher_width is not None
         self.config = config or AlignmentConfig()
         # The same one for both sides: two could agree on a space that neither encoder comes nearer to.
         self.projection = MLP(width, width // 2, width, 2) if self.config.contrastive != "none" else None
-        self.to_teacher = nn.Linear(width, width) if self.config.distillation else None
+        self.to_teacher = nn.Linear(width, teacher_width or width) if self.config.distillation else None
 
     def forward(
-        self, exemplars: Tensor, boxes_cxcywh: Tensor, padding: Tensor, features: Tensor, image_index: Tensor
+        self,
+        exemplars: Tensor,
+        boxes_cxcywh: Tensor,
+        padding: Tensor,
+        features: Tensor,
+        image_index: Tensor,
+        taught: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Compare the exemplars of B prompts with the images that they were drawn on.
 
@@ -69,6 +85,8 @@ class AlignmentLoss(nn.Module):
             padding: (B, M) bool, True = padding.
             features: (I, D, h, w), of the vision encoder; gets the gradient of the contrastive loss only.
             image_index: (B,) long, the image of each prompt.
+            taught: (I, T, h, w), a teacher's features of the same images; without them a loss that is to tell
+                a teacher's is left out.
 
         Returns:
             Scalars by name, unweighted; 0 where there is no box.
@@ -86,9 +104,10 @@ class AlignmentLoss(nn.Module):
                 form=self.config.contrastive,
                 image_index=image_index,
             )
-        if self.to_teacher is not None:
+        told = taught if self.taught else features
+        if self.to_teacher is not None and told is not None:
             boxes = torch.where(padding[..., None], torch.full_like(boxes_cxcywh, 0.5), boxes_cxcywh).float()
-            teacher = pool_regions(features.detach(), image_index, boxes, ROI_SIZE).mean((3, 4))  # (B, M, D)
+            teacher = pool_regions(told.detach(), image_index, boxes, ROI_SIZE).mean((3, 4))  # (B, M, D)
             losses[DISTILLATION] = roi_distillation(self.to_teacher(given), teacher, padding)
         return losses
 

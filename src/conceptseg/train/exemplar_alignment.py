@@ -30,9 +30,10 @@ class ExemplarAlignment(nn.Module):
         config: AlignmentConfig | None = None,
         phases: tuple[AlignmentPhase, ...] = PROGRESSIVE,
         steps: int = 1,
+        teacher_width: int | None = None,
     ) -> None:
         super().__init__()
-        self.loss = AlignmentLoss(width, config)
+        self.loss = AlignmentLoss(width, config, teacher_width)
         self.phases = phases
         self.steps = steps
 
@@ -43,7 +44,12 @@ class ExemplarAlignment(nn.Module):
         assert output.exemplars is not None  # of `Detector.answer`
         boxes = output.exemplars.tokens[:-1]  # (M, B, D), without the closing token
         return self.loss(
-            boxes, geometry.boxes_cxcywh, geometry.box_padding, output.image.levels[-1], batch.exemplar_index
+            boxes,
+            geometry.boxes_cxcywh,
+            geometry.box_padding,
+            output.image.levels[-1],
+            batch.exemplar_index,
+            batch.taught if isinstance(batch, EncodedBatch) else None,
         )
 
     def phase(self, step: int) -> AlignmentPhase:
