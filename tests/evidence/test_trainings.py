@@ -333,6 +333,17 @@ def test_alignment_is_judged_by_the_gap_and_by_what_is_found(
     assert projected.value == pytest.approx(2 * nearer)
 
 
+def test_a_student_is_compared_with_itself_without_the_losses() -> None:
+    shares = dict.fromkeys(("roi 0", "roi 3", "student roi 0"), 0.5)
+    shares |= dict.fromkeys(("student roi 3", "student roi taught 3"), 0.8)
+    *_, lines = verdict_of("G5", table_of(shares, {"student roi taught 3": 0.3}))
+    own, taught = "a student at 3", "a student at 3, ROI features of its teacher"
+    assert all(lines[f"{it}: gain in cgF1"].estimate.value > 0 for it in (own, taught))
+    assert lines[f"{taught}: nearer to its own feature, raw"].estimate.value == pytest.approx(0.3)
+    assert f"{own}: distillation loss in the last ten steps" in lines
+    assert not any(name.startswith(taught) and " loss in " in name for name in lines)
+
+
 def test_shares_gates_and_conflict_are_told_before_and_after() -> None:
     *_, bridge = verdict_of("G7", table_of(dict.fromkeys(needs_of("G7"), 0.5)))
     assert bridge["share of the late level, after"].estimate.value == 0.5
