@@ -40,6 +40,7 @@ from conceptseg.presence.judgement import judge_images, summed_up
 from conceptseg.presence.labelled_data import fitting_data
 from conceptseg.presence.study import StudyRecipe, describe_model, run_study, study_of
 from conceptseg.report import markdown_table
+from conceptseg.study.gains import cgf1_gain, gain_shown
 from conceptseg.study.intervals import Bootstrap, Estimate
 from conceptseg.study.pinned import check_weights
 from conceptseg.study.table import Table
@@ -109,7 +110,7 @@ def judge_begun(recipe: StudyRecipe, home: Path) -> None:
     stage = read_recipe(DistilRecipe, "distil-1", list(recipe.stage_1))
     teacher = load_checkpoint(find_model(recipe.teacher))
     network, tokenizer, config, _ = make_student(
-        tuple(teacher), recipe.student, stage.architecture, stage.resolution, stage.inherit
+        teacher, recipe.student, stage.architecture, stage.resolution, stage.inherit
     )
     save_model_folder(home / BEGUN, network, tokenizer, config)
     model = load(home / BEGUN, device=recipe.device, dtype=recipe.dtype)
@@ -159,9 +160,11 @@ def collect(students: Sequence[str], out: Path, weights: str) -> Table:
 
 def report(found: Table, results: Path) -> str:
     """Write the table and its figures; returns the Markdown."""
-    lines = []
+    lines, gains = [], []
     for model in found.setup["models"]:
         name, part = model["student"], model["part"]
+        if part not in (TEACHER, BEGUN, STAGE_1):
+            gains.append([name, part, *(_gain(found, name, part, over) for over in (STAGE_1, "finetune"))])
         own, theirs = (found.where(student=name, part=it).column("counts") for it in (part, TEACHER))
         it = share_kept(own, theirs)
         judged, spent = model["judgement"], model["spent"]
@@ -181,11 +184,22 @@ def report(found: Table, results: Path) -> str:
     text = (
         f"Students of nano taught on `{found.setup['data']}`; {images} held-out photographs judge, masks, "
         f"x 100. Intervals of 95% over images. One seed. {found.setup['processor']}.\n\n"
-        f"{markdown_table(headings, lines)}"
+        f"{markdown_table(headings, lines)}\n\n"
+        "Gain in cgF1 by each repair, with 95% intervals:\n\n"
+        f"{markdown_table(['student', 'repair', 'over stage 1', 'over fine-tuning'], gains)}"
     )
     found.save(results / "half_students.json")
     write_text(results / "half_students.md", text if text.endswith("\n") else text + "\n")
     return text
+
+
+def _gain(found: Table, student: str, part: str, over: str) -> str:
+    """Points of cgF1 between two models of one student, on the same images."""
+    if part == over:
+        return ""
+    counts = (found.where(student=student, part=it).column("counts") for it in (part, over))
+    it = cgf1_gain(*({0: each} for each in counts))
+    return "" if it is None else gain_shown(it)
 
 
 def share_kept(own: Sequence[Any], theirs: Sequence[Any]) -> Estimate:
