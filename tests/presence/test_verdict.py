@@ -38,6 +38,14 @@ def test_shifted_logits_that_still_rank_are_calibrated(teacher: PresenceFigures 
     assert verdict(teacher, present_mean=-11.05, lost_to_presence=1.0, found=0.0, ece=0.5) == "calibrate"
 
 
+def test_losing_a_little_more_than_the_teacher_is_calibrated_and_as_much_is_not() -> None:
+    """Students that lost 0.08 more of their detections won 4 and 5 points by it."""
+    lost = HEALTHY.lost_to_presence
+    assert [verdict(HEALTHY, lost_to_presence=lost + more) for more in (0.0, 0.03)] == ["none", "none"]
+    assert [verdict(HEALTHY, lost_to_presence=lost + more) for more in (0.08, 0.3)] == ["calibrate"] * 2
+    assert verdict(None, lost_to_presence=lost + 0.08) == "none"
+
+
 @pytest.mark.parametrize("teacher", [None, HEALTHY])
 def test_a_presence_that_says_yes_to_what_is_absent_is_calibrated_too(
     teacher: PresenceFigures | None,
