@@ -333,6 +333,12 @@ def test_alignment_is_judged_by_the_gap_and_by_what_is_found(
     assert projected.value == pytest.approx(2 * nearer)
 
 
+def test_fusion_encoders_are_compared_by_their_boxes_too() -> None:
+    *_, lines = verdict_of("F1", table_of({"pool none": 0.4, "pool mean": 0.8}))
+    boxes = lines["pool mean less pool none: box F1 of the last look"].estimate
+    assert boxes.value == pytest.approx((0.8 - 0.4) / 4) and boxes.seeds == 3
+
+
 def test_a_student_is_compared_with_itself_without_the_losses() -> None:
     shares = dict.fromkeys(("roi 0", "roi 3", "student roi 0"), 0.5)
     shares |= dict.fromkeys(("student roi 3", "student roi taught 3"), 0.8)

@@ -65,6 +65,9 @@ class PooledPrompt(TrainingClaim):
                     Line(f"{name} less {base}: cgF1", grid.gain(name, base), "+.1f", group=GAINS),
                     Line(f"{name} less {base}: IL-MCC x 100", grid.gain(name, base, il_mcc), "+.1f"),
                 ]
+                if grid.runs:
+                    boxes = grid.of_runs(_last_f1, name, base)
+                    lines.append(Line(f"{name} less {base}: box F1 of the last look", boxes, "+.3f"))
         return lines
 
     def verdict(self, lines: dict[str, Line]) -> Verdict:
@@ -434,6 +437,10 @@ def _roughness(run: dict[str, Any]) -> float:
 
 def _mean_f1(run: dict[str, Any]) -> float:
     return float(np.mean([value for _, value in run["box_f1"]]))
+
+
+def _last_f1(run: dict[str, Any]) -> float:
+    return float(run["box_f1"][-1][1])
 
 
 def _steps_to_target(run: dict[str, Any]) -> float:
