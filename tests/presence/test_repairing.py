@@ -236,6 +236,7 @@ def test_images_are_held_out_from_all_over_the_data_or_not_at_all(data: Path, tm
     kept, judge = ([it.path.name for it in part] for part in (fit, held))
     assert judge == [f"{number:02}.png" for number in range(2, 50, 5)]
     assert sorted([*kept, *judge]) == sorted(images)
+    assert len(hold_out(many, 0.999)[0]) == 1  # something is left to train on
     for share in (0.0, 0.08):  # none, and four of fifty
         assert hold_out(many, share) == (many, None)
 

@@ -8,6 +8,7 @@ from conceptseg.evidence.component_costs import ComponentCosts
 from conceptseg.evidence.encoder_conflict import EncoderConflict
 from conceptseg.evidence.example_changes import ExampleContext, ExampleScale
 from conceptseg.evidence.example_robustness import ExampleRobustness
+from conceptseg.evidence.fusion_claim import PooledPrompt
 from conceptseg.evidence.measurement import Measurement, Settled
 from conceptseg.evidence.presence_shift import PresenceShift
 from conceptseg.evidence.prompt_swap import PromptSwap
@@ -17,7 +18,6 @@ from conceptseg.evidence.training_claims import (
     Adaptive,
     AlignmentLosses,
     Bridge,
-    PooledPrompt,
     ProgressiveSchedule,
     Remedies,
     UnifiedEncoder,

@@ -1,4 +1,4 @@
-"""F1 and G5 to G10: what short trainings of variants say.
+"""G5 to G10: what short trainings of variants of the exemplar path say.
 
 Names of variants are those of benchmarks/trainings.yaml: "roi 3" is the encoder `roi` with alignment losses
 weighed 3, "vision roi 3" the same with the vision encoder training. What was not trained has no line.
@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from conceptseg.evidence.measurement import Line, Verdict
 from conceptseg.evidence.training_figures import draw_adaptive, draw_bridge
-from conceptseg.evidence.training_grid import TrainingClaim, TrainingGrid, il_mcc
+from conceptseg.evidence.training_grid import TrainingClaim, TrainingGrid
 from conceptseg.exemplars.smoothness import roughness
 from conceptseg.losses.alignment import CONTRASTIVE, DISTILLATION
 from conceptseg.study.intervals import Bootstrap
@@ -30,62 +30,10 @@ STUDENTS = {
 }
 OWN = "roi"  # the encoder of the model and of the released ones
 TARGET = 0.75  # box F1 on held-out scenes; convergence is the steps to it
-LEARNED = 10.0  # points of cgF1 that a control surely has, or a comparison with it says nothing
 PARTS = ("early", "middle", "late")
 WITHOUT = ("no kernels", "no selector", "no modulator", "none")
-FUSIONS = {  # what the fusion encoder can do besides, and what each is compared with
-    "pool mean": "pool none",
-    "pool masked mean": "pool none",
-    "two levels": "one level",
-    "fresh pool mean": "fresh pool none",
-    "fresh pool masked mean": "fresh pool none",
-    "fresh post-norm": "fresh pool none",
-}
 GAINS = "gain in cgF1, points"
 NEARER = "token nearer to its own image feature than to those of others, cosine"
-
-
-class PooledPrompt(TrainingClaim):
-    """F1. Control: the same training of the same fusion encoder without it."""
-
-    claim = "F1"
-    needs = ("pool none", "pool mean")
-    group = "fusion"
-    changed = (
-        "the fusion encoder, which reads phrases: the finished model's, where what is new starts at nothing, "
-        "or a fresh one; what reads its memory trains along"
-    )
-
-    def compare(self, grid: TrainingGrid) -> list[Line]:
-        controls = ("pool none", "one level", "fresh pool none")
-        lines = [Line(f"{name}: cgF1", grid.value(name), ".1f", name in controls) for name in grid.names]
-        for name, base in FUSIONS.items():
-            if grid.has(name, base):
-                lines += [
-                    Line(f"{name} less {base}: cgF1", grid.gain(name, base), "+.1f", group=GAINS),
-                    Line(f"{name} less {base}: IL-MCC x 100", grid.gain(name, base, il_mcc), "+.1f"),
-                ]
-                if grid.runs:
-                    boxes = grid.of_runs(_last_f1, name, base)
-                    lines.append(Line(f"{name} less {base}: box F1 of the last look", boxes, "+.3f"))
-        return lines
-
-    def verdict(self, lines: dict[str, Line]) -> Verdict:
-        every = {f"{name} less {base}: cgF1": base for name, base in FUSIONS.items() if "mean" in name}
-        means = {name: base for name, base in every.items() if name in lines}
-        controls = {base: lines[f"{base}: cgF1"].estimate for base in means.values()}
-        learned = [base for base, it in controls.items() if it.low >= LEARNED]
-        if not learned:
-            best = max(it.value for it in controls.values())
-            little = f"too little was learned in so few steps: cgF1 of the control is {best:.1f}"
-            return Verdict("cannot be tested here", little, tuple(means))
-        return better(
-            lines,
-            tuple(name for name, base in means.items() if base in learned),
-            "with it surely more is found",
-            "nowhere is surely more found with it than with the attention alone",
-            "on which mean is added, and to which model",
-        )
 
 
 class AlignmentLosses(TrainingClaim):
@@ -437,10 +385,6 @@ def _roughness(run: dict[str, Any]) -> float:
 
 def _mean_f1(run: dict[str, Any]) -> float:
     return float(np.mean([value for _, value in run["box_f1"]]))
-
-
-def _last_f1(run: dict[str, Any]) -> float:
-    return float(run["box_f1"][-1][1])
 
 
 def _steps_to_target(run: dict[str, Any]) -> float:

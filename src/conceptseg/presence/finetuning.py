@@ -109,7 +109,7 @@ class PresenceValidation(HeldOutLosses):
 
 def hold_out(dataset: ConceptDataset, share: float) -> tuple[ConceptDataset, ConceptDataset | None]:
     """Images to train on, and others from all over the dataset; none of these where they would be too few."""
-    count = round(share * len(dataset))
+    count = min(round(share * len(dataset)), len(dataset) - 1)
     if count < LEAST_HELD_OUT:
         return dataset, None
     held = {(2 * number + 1) * len(dataset) // (2 * count) for number in range(count)}
