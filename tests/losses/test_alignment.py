@@ -15,9 +15,12 @@ from conceptseg.losses.alignment import (
     AlignmentConfig,
     AlignmentLoss,
     contrastive_alignment,
+    example_alignment,
+    other_objects,
     roi_distillation,
     tokens_under_boxes,
 )
+from conceptseg.models.exemplar.encoder import pool_regions
 
 FORMS = ("sigmoid", "info_nce")
 # One image of three tokens: along x, along y, and between the two.
@@ -130,6 +133,75 @@ def test_contrastive_gradients_are_those_of_finite_differences(form) -> None:
     )
 
 
+def test_examples_are_told_from_each_other_by_hand() -> None:
+    """Two prompts of one box: along x and along y, over features along x and between the two."""
+    exemplars = torch.tensor([[[4.0, 0.0]], [[0.0, 2.0]]])
+    features = torch.tensor([[[1.0, 0.0]], [[3.0, 3.0]]])
+    others = torch.tensor([[[[False], [True]]], [[[True], [False]]]])
+    loss = example_alignment(exemplars, features, others, temperature=0.5)
+    first = math.log(math.exp(2) + math.exp(2 * HALF)) - 2  # own 1, the other's 0.707
+    second = math.log(math.exp(2 * HALF) + math.exp(0)) - 2 * HALF  # own 0.707, the other's 0
+    assert loss.item() == pytest.approx((first + second) / 2, abs=1e-6)
+    sigmoid = example_alignment(exemplars, features, others, temperature=0.5, form="sigmoid")
+    own = (softplus(-2) + softplus(-2 * HALF)) / 2
+    against = (softplus(2 * HALF) + softplus(0)) / 2
+    assert sigmoid.item() == pytest.approx((own + against) / 2, abs=1e-6)
+
+
+def test_other_objects_are_those_of_other_prompts_that_do_not_overlap() -> None:
+    left, right, nearly_left = [0.2, 0.5, 0.2, 0.2], [0.8, 0.5, 0.2, 0.2], [0.21, 0.5, 0.2, 0.2]
+    boxes = torch.tensor(
+        [[left, right], [nearly_left, right], [left, left]]
+    )  # two prompts on one image, one on another
+    padding = torch.tensor([[False, False], [False, True], [False, False]])
+    others = other_objects(boxes, padding, torch.tensor([4, 4, 7]))
+    assert others[0, 0].tolist() == [[False, False], [False, False], [True, True]]
+    assert others[0, 1].tolist() == [[False, False], [True, False], [True, True]]
+    assert others[1, 0].tolist() == [[False, True], [False, False], [True, True]]
+    assert not others[1, 1].any() and not others[:, :, 1, 1].any()  # padding
+    assert others[2, 1].tolist() == [[True, True], [True, False], [False, False]]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_padding_and_lonely_examples_teach_nothing_of_others(form) -> None:
+    exemplars, boxes, padding, features, index = example_batch()
+    loss = AlignmentLoss(8, AlignmentConfig(contrastive=form, against="examples", distillation=False))
+    bare = loss(exemplars, boxes, padding, features, index)[CONTRASTIVE]
+    held = torch.cat((exemplars.detach(), torch.full((1, 3, 8), float("nan")))).requires_grad_()
+    more = torch.cat((boxes, torch.full((3, 1, 4), 7.0)), 1)
+    padded = loss(held, more, torch.cat((padding, ~padding[:, :1]), 1), features, index)[CONTRASTIVE]
+    torch.testing.assert_close(padded, bare)
+    padded.backward()
+    assert held.grad is not None and held.grad[-1].eq(0).all() and held.grad[:-1].abs().sum() > 0
+    one = slice(0, 1)
+    alone = loss(exemplars[:, one], boxes[one], padding[one], features, index[one])[CONTRASTIVE]
+    alone.backward()
+    assert alone.item() == 0
+    with pytest.raises(ShapeError, match=r"they are \(B, M, D\) twice"):
+        example_alignment(exemplars, exemplars, padding)
+
+
+def test_examples_told_from_each_other_come_nearest_to_their_own_feature() -> None:
+    """In the space that the network reads: nothing between may take the loss upon itself."""
+    exemplars, *rest = example_batch(1)
+    loss = AlignmentLoss(
+        8,
+        AlignmentConfig(contrastive="info_nce", against="examples", projected=False, distillation=False),
+    )
+    assert not list(loss.parameters())
+    _, padding, features, index = rest
+    boxes = torch.tensor([[[0.3, 0.3, 0.3, 0.3]], [[0.3, 0.3, 0.3, 0.3]], [[0.8, 0.7, 0.3, 0.3]]])
+    under = pool_regions(features.detach(), index, boxes, 7).mean((3, 4))[:, 0]  # (B, D)
+    tokens = torch.nn.Parameter(-under[None])  # as far from its own feature as can be
+    optimiser = torch.optim.Adam([tokens], lr=0.1)
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss(tokens, boxes, padding, features.detach(), index)[CONTRASTIVE].backward()
+        optimiser.step()
+    cosine = torch.nn.functional.cosine_similarity(tokens[0][:, None], under[None], dim=-1)
+    assert cosine.argmax(1).tolist() == [0, 1, 2]
+
+
 def test_sizes_that_do_not_fit_are_named() -> None:
     with pytest.raises(ShapeError, match=r"they are \(B, M, D\), \(B, HW, D\) and \(B, M\)"):
         contrastive_alignment(ALONG_X, TOKENS, torch.tensor([[0, 1]]))
@@ -185,6 +257,8 @@ def test_both_losses_are_named_and_reach_the_exemplars() -> None:
 
 
 def test_losses_can_be_chosen_one_by_one() -> None:
+    raw = AlignmentLoss(8, AlignmentConfig(projected=False))
+    assert raw.projection is None and set(raw(*example_batch())) == {CONTRASTIVE, DISTILLATION}
     for contrastive, distillation in (("info_nce", False), ("none", True), ("none", False)):
         config = AlignmentConfig(contrastive=contrastive, distillation=distillation)  # type: ignore[arg-type]
         loss = AlignmentLoss(8, config)
@@ -216,9 +290,10 @@ def test_roi_distillation_can_tell_the_features_of_a_teacher() -> None:
 def test_a_batch_without_boxes_teaches_nothing() -> None:
     exemplars, sides, padding, features, index = example_batch()
     for given in ((exemplars, sides, ~padding), (exemplars[:0], sides[:, :0], padding[:, :0])):
-        losses = AlignmentLoss(8)(*given, features, index)
-        sum(losses.values(), start=torch.tensor(0.0)).backward()
-        assert [value.item() for value in losses.values()] == [0, 0]
+        for config in (AlignmentConfig(), AlignmentConfig(against="examples", contrastive="info_nce")):
+            losses = AlignmentLoss(8, config)(*given, features, index)
+            sum(losses.values(), start=torch.tensor(0.0)).backward()
+            assert [value.item() for value in losses.values()] == [0, 0]
 
 
 def test_training_on_the_losses_brings_exemplars_nearer() -> None:

@@ -2,8 +2,9 @@
 
 Two losses, alone or together. Contrastive: token and image token through one shared projection, in the
 log-sigmoid form of SigLIP (Zhai et al. 2023, arXiv:2303.15343) or as InfoNCE (van den Oord et al. 2018,
-arXiv:1807.03748). ROI distillation: from the token alone, tell the mean feature under its box, that of the
-model's own vision encoder or of a teacher's.
+arXiv:1807.03748). It tells what an example sits on from the background, or, `against="examples"`, from what
+other examples sit on. ROI distillation: from the token alone, tell the mean feature under its box, that of
+the model's own vision encoder or of a teacher's.
 
     exemplar tokens (B, M, D) ─> shared projection ─┐
     image tokens (B, HW, D) ───> shared projection ─┴─> cosine / temperature
@@ -19,12 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conceptseg.errors import ConfigError, ShapeError
+from conceptseg.losses.boxes import box_overlap
 from conceptseg.models.exemplar.encoder import pool_regions
 from conceptseg.models.layers.mlp import MLP
 
 ContrastiveForm: TypeAlias = Literal["none", "sigmoid", "info_nce"]
+Against: TypeAlias = Literal["background", "examples"]
 CONTRASTIVE, DISTILLATION = "exemplar_contrastive", "exemplar_distillation"
-ROI_SIZE = 7  # of the teacher's patch
+ROI_SIZE = 7  # of the patch whose mean is the image feature under a box
+SAME_OBJECT = 0.3  # IoU above which two examples on one image may show the same thing
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class AlignmentConfig:
     distillation: bool = True
     temperature: float = 0.1
     negatives: int = 64  # image tokens per prompt that an exemplar is told apart from
+    against: Against = "background"  # image tokens without an example, or what a batch's other prompts show
+    projected: bool = True  # both sides through the shared projection; false: as the network reads them
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -65,7 +71,8 @@ class AlignmentLoss(nn.Module):
         self.taught = teacher_width is not None
         self.config = config or AlignmentConfig()
         # The same one for both sides: two could agree on a space that neither encoder comes nearer to.
-        self.projection = MLP(width, width // 2, width, 2) if self.config.contrastive != "none" else None
+        projected = self.config.contrastive != "none" and self.config.projected
+        self.projection = MLP(width, width // 2, width, 2) if projected else None
         self.to_teacher = nn.Linear(width, teacher_width or width) if self.config.distillation else None
 
     def forward(
@@ -92,24 +99,39 @@ class AlignmentLoss(nn.Module):
             Scalars by name, unweighted; 0 where there is no box.
         """
         given = exemplars.transpose(0, 1)  # (B, M, D)
+        boxes = torch.where(padding[..., None], torch.full_like(boxes_cxcywh, 0.5), boxes_cxcywh).float()
         losses: dict[str, Tensor] = {}
-        if self.projection is not None and self.config.contrastive != "none":
-            image = features.flatten(2).transpose(1, 2)  # (I, HW, D)
-            losses[CONTRASTIVE] = contrastive_alignment(
-                self.projection(given),
-                self.projection(image)[image_index],
-                tokens_under_boxes(boxes_cxcywh, padding, (features.shape[2], features.shape[3])),
-                temperature=self.config.temperature,
-                negatives=self.config.negatives,
-                form=self.config.contrastive,
-                image_index=image_index,
-            )
+        if self.config.contrastive != "none":
+            losses[CONTRASTIVE] = self._contrast(given, boxes, padding, features, image_index)
         told = taught if self.taught else features
         if self.to_teacher is not None and told is not None:
-            boxes = torch.where(padding[..., None], torch.full_like(boxes_cxcywh, 0.5), boxes_cxcywh).float()
-            teacher = pool_regions(told.detach(), image_index, boxes, ROI_SIZE).mean((3, 4))  # (B, M, D)
+            teacher = _under_boxes(told.detach(), image_index, boxes)
             losses[DISTILLATION] = roi_distillation(self.to_teacher(given), teacher, padding)
         return losses
+
+    def _contrast(
+        self, given: Tensor, boxes: Tensor, padding: Tensor, features: Tensor, image_index: Tensor
+    ) -> Tensor:
+        config = self.config
+        project = self.projection if self.projection is not None else nn.Identity()
+        if config.against == "examples":
+            return example_alignment(
+                project(given),
+                project(_under_boxes(features, image_index, boxes)),
+                other_objects(boxes, padding, image_index),
+                temperature=config.temperature,
+                form=config.contrastive,
+            )
+        image = features.flatten(2).transpose(1, 2)  # (I, HW, D)
+        return contrastive_alignment(
+            project(given),
+            project(image)[image_index],
+            tokens_under_boxes(boxes, padding, (features.shape[2], features.shape[3])),
+            temperature=config.temperature,
+            negatives=config.negatives,
+            form=config.contrastive,
+            image_index=image_index,
+        )
 
 
 def tokens_under_boxes(boxes_cxcywh: Tensor, padding: Tensor, size_hw: tuple[int, int]) -> Tensor:
@@ -176,11 +198,70 @@ def contrastive_alignment(
         seen = F.normalize(_precise(image_tokens), dim=-1)
         logits = shown @ seen.transpose(1, 2) / temperature  # (B, M, HW)
     own = logits.gather(2, matches.clamp(min=0)[..., None])[..., 0]  # (B, M)
-    if form == "info_nce":
-        against = logits.masked_fill(~others, float("-inf"))
-        all_logits = torch.cat((own[..., None], against), dim=-1)  # (B, M, 1 + HW)
-        return _mean_where(all_logits.logsumexp(-1) - own, given)
-    return (_mean_where(F.softplus(-own), given) + _mean_where(F.softplus(logits), others)) / 2
+    return _told_apart(own, logits, given, others, form)
+
+
+def example_alignment(
+    exemplars: Tensor,
+    features: Tensor,
+    others: Tensor,
+    temperature: float = 0.1,
+    form: ContrastiveForm = "info_nce",
+) -> Tensor:
+    """An exemplar is near the image feature under its own box, and far from those under others' boxes.
+
+    Args:
+        exemplars: (B, M, D).
+        features: (B, M, D), what the image shows under each box, in the same space.
+        others: (B, M, B, M) bool, the features that each exemplar is told apart from; of padding none.
+        temperature: cosines are divided by it.
+        form: as in `contrastive_alignment`.
+
+    Returns:
+        Scalar, the mean over exemplars that are told apart from any; 0 without any.
+
+    Raises:
+        ShapeError: the sizes disagree.
+    """
+    pairs, count, width = exemplars.shape
+    if features.shape != exemplars.shape or others.shape != (pairs, count, pairs, count):
+        raise ShapeError(
+            f"exemplars {tuple(exemplars.shape)}, features {tuple(features.shape)} and others "
+            f"{tuple(others.shape)} do not fit; they are (B, M, D) twice and (B, M, B, M)"
+        )
+    others = others.flatten(2).flatten(0, 1)  # (BM, BM)
+    given = others.any(1)
+    # What padding holds must not reach the loss: NaN times zero would stay NaN.
+    used = given | others.any(0)
+    with torch.autocast(exemplars.device.type, enabled=False):  # it would round the cosines
+        shown, seen = (
+            F.normalize(_precise(it).reshape(-1, width).masked_fill(~used[:, None], 0.0), dim=-1)
+            for it in (exemplars, features)
+        )
+        logits = shown @ seen.T / temperature  # (BM, BM)
+    return _told_apart(logits.diagonal(), logits, given, others, form)
+
+
+@torch.no_grad()
+def other_objects(boxes_cxcywh: Tensor, padding: Tensor, image_index: Tensor) -> Tensor:
+    """Which boxes of a batch an example is told apart from: those of other prompts, but for its own object.
+
+    Args:
+        boxes_cxcywh: (B, M, 4) in 0..1.
+        padding: (B, M) bool, True = padding.
+        image_index: (B,) long, the image of each prompt.
+
+    Returns:
+        (B, M, B, M) bool. Boxes of one prompt show one concept and are not told apart; nor are boxes that
+        overlap on one image.
+    """
+    prompts = torch.arange(len(padding), device=padding.device)
+    apart = prompts[:, None] != prompts[None]  # (B, B)
+    same_image = image_index[:, None] == image_index[None]  # (B, B)
+    overlap, _ = box_overlap(boxes_cxcywh[:, :, None, None], boxes_cxcywh[None, None])  # (B, M, B, M)
+    same = same_image[:, None, :, None] & (overlap > SAME_OBJECT)
+    real = ~padding[:, :, None, None] & ~padding[None, None]
+    return apart[:, None, :, None] & real & ~same
 
 
 def roi_distillation(predicted: Tensor, teacher: Tensor, padding: Tensor) -> Tensor:
@@ -221,6 +302,20 @@ def _draw_negatives(matches: Tensor, tokens: int, negatives: int, image_index: T
     chance = torch.rand(pairs, tokens, device=matches.device).masked_fill(~free, -1.0)
     chosen = chance.topk(min(negatives, tokens), dim=1).indices
     return torch.zeros_like(free).scatter(1, chosen, True) & free
+
+
+def _told_apart(own: Tensor, logits: Tensor, given: Tensor, others: Tensor, form: ContrastiveForm) -> Tensor:
+    """The contrastive loss of logits (..., K) with those of the own ones (...), over all that are given."""
+    if form == "info_nce":
+        against = logits.masked_fill(~others, float("-inf"))
+        all_logits = torch.cat((own[..., None], against), dim=-1)  # (..., 1 + K)
+        return _mean_where(all_logits.logsumexp(-1) - own, given)
+    return (_mean_where(F.softplus(-own), given) + _mean_where(F.softplus(logits), others)) / 2
+
+
+def _under_boxes(features: Tensor, image_index: Tensor, boxes_cxcywh: Tensor) -> Tensor:
+    """(B, M, D), the mean image feature under each box."""
+    return pool_regions(features, image_index, boxes_cxcywh, ROI_SIZE).mean((3, 4))
 
 
 def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
