@@ -333,6 +333,32 @@ def test_alignment_is_judged_by_the_gap_and_by_what_is_found(
     assert projected.value == pytest.approx(2 * nearer)
 
 
+@pytest.mark.parametrize(
+    ("more", "nearer", "word", "said"),
+    [
+        (0.3, 0.2, "depends", "from what other examples show, the gap closes and more is found (at 3)"),
+        (0.3, 0.0, "refuted", "at no weight"),
+        (0.0, 0.2, "refuted", "at no weight"),
+    ],
+)
+def test_a_loss_that_tells_examples_apart_is_judged_beside_the_others(
+    more: float, nearer: float, word: str, said: str
+) -> None:
+    shares = dict.fromkeys(("roi 0", "unified 0", "roi 3", "unified 3"), 0.5)
+    shares |= dict.fromkeys(("roi apart 3", "unified apart 3"), 0.5 + more)
+    table = table_of(shares, {"roi apart 3": nearer, "unified apart 3": nearer})
+    for row in table.rows:
+        if "apart" in row["variant"]:  # the loss has no space of its own
+            row.update(projected_own=None, projected_apart=None)
+    found, why, lines = verdict_of("G5", table)
+    assert (found, said in why) == (word, True), why
+    assert lines["2 encoders told apart at 3: gain in cgF1"].estimate.seeds == 3
+    assert "roi told apart at 3: nearer, in the space of the losses" not in lines
+    assert "roi told apart at 3: contrastive loss in the last ten steps" not in lines  # another loss
+    *_, remedies = verdict_of("G10", table)
+    assert "told apart at 3: gain in cgF1" in remedies
+
+
 def test_fusion_encoders_are_compared_by_their_boxes_too() -> None:
     *_, lines = verdict_of("F1", table_of({"pool none": 0.4, "pool mean": 0.8}))
     boxes = lines["pool mean less pool none: box F1 of the last look"].estimate
@@ -360,6 +386,11 @@ def test_shares_gates_and_conflict_are_told_before_and_after() -> None:
         follows.estimate.value == pytest.approx(1.0) and adaptive["whole less one without any part"].control
     )
     *_, unified = verdict_of("G6", table_of(dict.fromkeys(needs_of("G6"), 0.5)))
+    shares = dict.fromkeys((*needs_of("G6"), "vision roi apart 3"), 0.5)
+    *_, told = verdict_of("G6", table_of(shares, {"vision roi apart 3": 0.2}))
+    nearer = told["vision trains, roi told apart at 3: nearer to its own feature, raw"]
+    assert nearer.estimate.value == pytest.approx(0.2)
+    assert "vision roi apart 3: cosine of the two gradients, after" in told
     assert unified["vision roi 0: cosine of the two gradients, after"].estimate.value == pytest.approx(-0.15)
 
 

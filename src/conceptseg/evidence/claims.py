@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conceptseg.evidence.alignment_claim import AlignmentLosses
 from conceptseg.evidence.component_costs import ComponentCosts
 from conceptseg.evidence.encoder_conflict import EncoderConflict
 from conceptseg.evidence.example_changes import ExampleContext, ExampleScale
@@ -16,7 +17,6 @@ from conceptseg.evidence.student_claims import ForeignOffset, PresenceCollapse, 
 from conceptseg.evidence.token_statistics import TokenStatistics
 from conceptseg.evidence.training_claims import (
     Adaptive,
-    AlignmentLosses,
     Bridge,
     ProgressiveSchedule,
     Remedies,

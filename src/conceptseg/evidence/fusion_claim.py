@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from conceptseg.evidence.alignment_claim import GAINS
 from conceptseg.evidence.measurement import Line, Verdict
-from conceptseg.evidence.training_claims import GAINS, better
+from conceptseg.evidence.training_claims import better
 from conceptseg.evidence.training_grid import TrainingClaim, TrainingGrid, il_mcc
 
 LEARNED = 10.0  # points of cgF1 that a control surely has, or a comparison with it says nothing

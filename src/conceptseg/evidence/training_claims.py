@@ -1,4 +1,4 @@
-"""G5 to G10: what short trainings of variants of the exemplar path say.
+"""G6 to G10: what short trainings of variants of the exemplar path say.
 
 Names of variants are those of benchmarks/trainings.yaml: "roi 3" is the encoder `roi` with alignment losses
 weighed 3, "vision roi 3" the same with the vision encoder training. What was not trained has no line.
@@ -7,93 +7,24 @@ weighed 3, "vision roi 3" the same with the vision encoder training. What was no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
+from conceptseg.evidence.alignment_claim import ENCODERS, FOUND, GAINS, aligned
 from conceptseg.evidence.measurement import Line, Verdict
 from conceptseg.evidence.training_figures import draw_adaptive, draw_bridge
 from conceptseg.evidence.training_grid import TrainingClaim, TrainingGrid
 from conceptseg.exemplars.smoothness import roughness
-from conceptseg.losses.alignment import CONTRASTIVE, DISTILLATION
 from conceptseg.study.intervals import Bootstrap
 from conceptseg.study.table import Table
 
-ENCODERS = ("roi", "roi_transformer", "unified", "bridge", "adaptive")
-WEIGHTS = ("0.3", "3", "30", "100")
-STUDENTS = {
-    "a student at 3": "student roi 3",
-    "a student at 3, ROI features of its teacher": "student roi taught 3",
-}
 OWN = "roi"  # the encoder of the model and of the released ones
 TARGET = 0.75  # box F1 on held-out scenes; convergence is the steps to it
 PARTS = ("early", "middle", "late")
 WITHOUT = ("no kernels", "no selector", "no modulator", "none")
-GAINS = "gain in cgF1, points"
-NEARER = "token nearer to its own image feature than to those of others, cosine"
-
-
-class AlignmentLosses(TrainingClaim):
-    """G5. Control: the same losses, computed and weighed with nothing."""
-
-    claim = "G5"
-    needs = ("roi 0", "roi 3")
-
-    def compare(self, grid: TrainingGrid) -> list[Line]:
-        lines = []
-        for encoder in ENCODERS:
-            base = f"{encoder} 0"
-            if not grid.has(base):
-                continue
-            lines.append(Line(f"{base}: cgF1", grid.value(base), ".1f", True))
-            lines.append(
-                Line(f"{base}: nearer to its own feature, raw", grid.column("apart", base), ".3f", True)
-            )
-            for weight in WEIGHTS:
-                name = f"{encoder} {weight}"
-                if grid.has(name):
-                    lines += _aligned(grid, f"{encoder} at {weight}", [name], [base])
-        for words, name in STUDENTS.items():
-            if grid.has(name, "student roi 0"):
-                found = _aligned(grid, words, [name], ["student roi 0"])
-                # What a teacher's features are told by is another loss than that of the control.
-                lines += [it for it in found if "taught" not in name or " loss in " not in it.name]
-        for weight in WEIGHTS:
-            done = [it for it in ENCODERS if grid.has(f"{it} {weight}", f"{it} 0")]
-            if len(done) > 1:
-                names, bases = [f"{it} {weight}" for it in done], [f"{it} 0" for it in done]
-                lines += _aligned(grid, f"{len(done)} encoders at {weight}", names, bases)
-        return lines
-
-    def verdict(self, lines: dict[str, Line]) -> Verdict:
-        means: list[str] = []  # at each weight: of several encoders where there are, else of the one
-        for weight in WEIGHTS:
-            own = [name for name in lines if f" at {weight}: " in name]
-            means += [name for name in own if f" encoders at {weight}: " in name] or own
-        gains = [name for name in means if name.endswith(": gain in cgF1")]
-        raw = [name for name in means if name.endswith(": nearer to its own feature, raw")]
-        closes = [a for a, b in zip(gains, raw, strict=True) if lines[b].estimate.above()]
-        helps = [name for name in gains if lines[name].estimate.above()]
-        effect = tuple(name for pair in zip(raw, gains, strict=True) for name in pair)
-        if helps and set(helps) <= set(closes):
-            at = ", ".join(name.split(":")[0] for name in helps)
-            return Verdict("confirmed", f"the gap closes and more is found ({at})", effect)
-        if helps:
-            return Verdict("depends", "more is found at some weight, but not because the gap closes", effect)
-        if closes:
-            return Verdict(
-                "refuted", "the losses close the gap, but at no weight is surely more found for it", effect
-            )
-        if any(lines[name].estimate.below() for name in raw):
-            return Verdict(
-                "refuted",
-                "at no weight does the gap surely close (it widens) or is surely more found",
-                effect,
-            )
-        return Verdict("refuted", "at no weight does the gap surely close or is surely more found", effect)
 
 
 class UnifiedEncoder(TrainingClaim):
@@ -116,11 +47,12 @@ class UnifiedEncoder(TrainingClaim):
             ),
         ]
         for encoder in ("roi", "unified"):
-            first, second = f"vision {encoder} 3", f"vision {encoder} 0"
-            if grid.has(first, second):
-                lines += _aligned(grid, f"vision trains, {encoder} at 3", [first], [second])
-            for name in (second, first):
+            base = f"vision {encoder} 0"
+            lines += _conflict(grid, base)
+            for kind, words in (("", ""), (" apart", " told apart")):
+                name = f"vision {encoder}{kind} 3"
                 if grid.has(name):
+                    lines += aligned(grid, f"vision trains, {encoder}{words} at 3", [name], [base])
                     lines += _conflict(grid, name)
         for name in grid.names:
             if name.startswith("vision"):
@@ -291,9 +223,10 @@ class Remedies(TrainingClaim):
             for it in ENCODERS
             if it != OWN and grid.has(f"{it} 0", f"{OWN} 0")
         }
-        done = [it for it in ENCODERS if grid.has(f"{it} 3", f"{it} 0")]
-        if done:
-            remedies["alignment at 3"] = [f"{it} 3" for it in done], [f"{it} 0" for it in done]
+        for kind, words in (("", "alignment at 3"), (" apart", "told apart at 3")):
+            done = [it for it in ENCODERS if grid.has(f"{it}{kind} 3", f"{it} 0")]
+            if done:
+                remedies[words] = [f"{it}{kind} 3" for it in done], [f"{it} 0" for it in done]
         for name, (first, second) in remedies.items():
             lines.append(Line(f"{name}: {FOUND}", grid.gain(first, second), "+.1f", group=GAINS))
             if grid.runs:
@@ -325,7 +258,7 @@ class Remedies(TrainingClaim):
         return Verdict("depends", f"on the remedy: surely better {said}", effect)
 
 
-FOUND, SOONER, ROUGH = "gain in cgF1", "box F1 on the way, mean of the looks", "roughness of the loss"
+SOONER, ROUGH = "box F1 on the way, mean of the looks", "roughness of the loss"
 
 
 def better(lines: dict[str, Line], effect: tuple[str, ...], all_: str, none: str, some: str) -> Verdict:
@@ -334,27 +267,6 @@ def better(lines: dict[str, Line], effect: tuple[str, ...], all_: str, none: str
     if len(above) == len(effect):
         return Verdict("confirmed", all_, effect)
     return Verdict("depends", some, effect) if above else Verdict("refuted", none, effect)
-
-
-def _aligned(grid: TrainingGrid, words: str, names: Sequence[str], bases: Sequence[str]) -> list[Line]:
-    """What the alignment losses change: themselves, the gap in both spaces, and what is found."""
-    lines = [
-        Line(
-            f"{words}: {name.replace('exemplar_', '')} loss in the last ten steps",
-            grid.of_runs(partial(_last_loss, name=name), names, bases),
-            "+.2f",
-        )
-        for name in (CONTRASTIVE, DISTILLATION)
-        if grid.runs
-    ]
-    raw, projected = (grid.moved(it, names, bases) for it in ("apart", "projected_apart"))
-    return [
-        *lines,
-        Line(f"{words}: nearer to its own feature, raw", raw, "+.3f", group=NEARER),
-        Line(f"{words}: nearer, in the space of the losses", projected, "+.3f", group=NEARER),
-        Line(f"{words}: nearest to its own feature", grid.moved("first", names, bases), "+.1%"),
-        Line(f"{words}: {FOUND}", grid.gain(names, bases), "+.1f", group=GAINS),
-    ]
 
 
 def _conflict(grid: TrainingGrid, name: str) -> list[Line]:
@@ -373,10 +285,6 @@ def _conflict(grid: TrainingGrid, name: str) -> list[Line]:
                 Line(f"{name}: cosine of the two gradients, {when}", found, "+.3f", when == "before")
             )
     return lines
-
-
-def _last_loss(run: dict[str, Any], name: str) -> float:
-    return float(run["alignment"][name][-1])
 
 
 def _roughness(run: dict[str, Any]) -> float:
