@@ -168,6 +168,8 @@ def test_the_committed_recipe_pairs_every_variant_with_its_control() -> None:
     for name, variant in recipe.variants.items():
         align = recipe.of(name, 1)
         assert align.seed == 1 and align.pool == recipe.of("roi 0", 1).pool or variant.asks == "phrases"
+        if "apart" in name:
+            assert align.alignment.against == "examples"
         if name.startswith("vision"):
             assert not align.keep_features and variant.gradients >= 64
     for encoder in ("roi", "unified", "bridge", "adaptive", "roi_transformer"):
