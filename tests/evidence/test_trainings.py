@@ -168,8 +168,10 @@ def test_the_committed_recipe_pairs_every_variant_with_its_control() -> None:
     for name, variant in recipe.variants.items():
         align = recipe.of(name, 1)
         assert align.seed == 1 and align.pool == recipe.of("roi 0", 1).pool or variant.asks == "phrases"
-        if "apart" in name:
-            assert align.alignment.against == "examples"
+        alignment = align.alignment
+        assert (alignment.against == "examples") == ("apart" in name)
+        assert alignment.projected == (name == "roi apart projected 3" or not re.search("apart|raw", name))
+        assert alignment.distillation == (not re.search("apart|raw", name))
         if name.startswith("vision"):
             assert not align.keep_features and variant.gradients >= 64
     for encoder in ("roi", "unified", "bridge", "adaptive", "roi_transformer"):
@@ -357,6 +359,14 @@ def test_a_loss_that_tells_examples_apart_is_judged_beside_the_others(
     assert lines["2 encoders told apart at 3: gain in cgF1"].estimate.seeds == 3
     assert "roi told apart at 3: nearer, in the space of the losses" not in lines
     assert "roi told apart at 3: contrastive loss in the last ten steps" not in lines  # another loss
+    if found == "depends":
+        assert "have trained" not in why
+        same = {"own 0": 0.5, "own apart 3": 0.5}
+        _, why, _ = verdict_of("G5", table_of(shares | same, {"roi apart 3": 0.2, "unified apart 3": 0.2}))
+        assert why.endswith("by encoders that start afresh; those that have trained find no more")
+        helped = {"own 0": 0.5, "own apart 3": 0.9}
+        _, why, _ = verdict_of("G5", table_of(shares | helped, {"roi apart 3": 0.2, "unified apart 3": 0.2}))
+        assert "have trained" not in why
     *_, remedies = verdict_of("G10", table)
     assert "told apart at 3: gain in cgF1" in remedies
 

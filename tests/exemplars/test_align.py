@@ -19,7 +19,7 @@ from conceptseg.exemplars.align_validation import AlignValidation
 from conceptseg.exemplars.pool import EncodedBatch, PoolBatches, PoolConfig, draw_pool, encode_pool
 from conceptseg.finetune.recipe import FinetuneRecipe
 from conceptseg.finetune.run import tuning_task
-from conceptseg.losses.alignment import AlignmentConfig
+from conceptseg.losses.alignment import ANALYSED
 from conceptseg.models.config import PreprocessingConfig
 from conceptseg.train.exemplar_alignment import AlignTask
 from conceptseg.train.job import run_job
@@ -83,7 +83,7 @@ def test_kept_features_train_as_pictures_do(align_recipe, tmp_path) -> None:
 def test_a_teacher_that_is_the_model_itself_teaches_the_same(
     align_recipe, tiny_model_folder, tmp_path
 ) -> None:
-    recipe = align_recipe(precision="float32")
+    recipe = align_recipe(precision="float32", alignment={"distillation": True})
     own = load_model_folder(train_recipe(recipe, out=tmp_path / "own"))[0].state_dict()
     teacher = f"teacher={tiny_model_folder}"
     for kept in ("true", "false"):  # of the model; a teacher's are always
@@ -222,9 +222,7 @@ def test_the_packaged_recipe_is_that_of_the_spec() -> None:
 
 
 def test_distillation_through_the_fusion_can_align_too(tiny_model_folder, tmp_path) -> None:
-    recipe = tiny_recipe(
-        2, tiny_model_folder, tiny_model_folder, resolution=None, alignment=AlignmentConfig()
-    )
+    recipe = tiny_recipe(2, tiny_model_folder, tiny_model_folder, resolution=None, alignment=ANALYSED)
     work = DistilJob(recipe, RunFolder(tmp_path)).build(0, 1)
     losses = work.task(work.data[0], torch.tensor(1.0))
     assert {"exemplar_contrastive", "exemplar_distillation", "memory_mse"} <= set(losses)
@@ -238,7 +236,7 @@ def test_distillation_through_the_fusion_can_align_too(tiny_model_folder, tmp_pa
 
 def test_fine_tuning_can_align_too(tiny_model_folder, tmp_path) -> None:
     make_scenes(tmp_path / "data", count=4, seed=1, size=64)
-    recipe = FinetuneRecipe(data=str(tmp_path / "data"), alignment=AlignmentConfig(), step_count=10)
+    recipe = FinetuneRecipe(data=str(tmp_path / "data"), alignment=ANALYSED, step_count=10)
     detector, _, config = load_model_folder(tiny_model_folder)
     task = tuning_task(recipe, detector, config)
     assert isinstance(task, AlignTask) and task.rate(9) == 1.0

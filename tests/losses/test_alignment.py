@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from conceptseg.errors import ConfigError, ShapeError
 from conceptseg.losses.alignment import (
+    ANALYSED,
     CONTRASTIVE,
     DISTILLATION,
     AlignmentConfig,
@@ -165,7 +167,7 @@ def test_other_objects_are_those_of_other_prompts_that_do_not_overlap() -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_padding_and_lonely_examples_teach_nothing_of_others(form) -> None:
     exemplars, boxes, padding, features, index = example_batch()
-    loss = AlignmentLoss(8, AlignmentConfig(contrastive=form, against="examples", distillation=False))
+    loss = AlignmentLoss(8, AlignmentConfig(contrastive=form, projected=True))
     bare = loss(exemplars, boxes, padding, features, index)[CONTRASTIVE]
     held = torch.cat((exemplars.detach(), torch.full((1, 3, 8), float("nan")))).requires_grad_()
     more = torch.cat((boxes, torch.full((3, 1, 4), 7.0)), 1)
@@ -184,10 +186,7 @@ def test_padding_and_lonely_examples_teach_nothing_of_others(form) -> None:
 def test_examples_told_from_each_other_come_nearest_to_their_own_feature() -> None:
     """In the space that the network reads: nothing between may take the loss upon itself."""
     exemplars, *rest = example_batch(1)
-    loss = AlignmentLoss(
-        8,
-        AlignmentConfig(contrastive="info_nce", against="examples", projected=False, distillation=False),
-    )
+    loss = AlignmentLoss(8)
     assert not list(loss.parameters())
     _, padding, features, index = rest
     boxes = torch.tensor([[[0.3, 0.3, 0.3, 0.3]], [[0.3, 0.3, 0.3, 0.3]], [[0.8, 0.7, 0.3, 0.3]]])
@@ -247,8 +246,8 @@ def example_batch(boxes: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor, Tenso
 
 def test_both_losses_are_named_and_reach_the_exemplars() -> None:
     batch = example_batch()
-    losses = AlignmentLoss(8)(*batch)
-    assert set(losses) == {CONTRASTIVE, DISTILLATION} == set(AlignmentConfig().names)
+    losses = AlignmentLoss(8, AlignmentConfig(distillation=True))(*batch)
+    assert set(losses) == {CONTRASTIVE, DISTILLATION} == set(ANALYSED.names)
     losses[DISTILLATION].backward(retain_graph=True)
     assert batch[0].grad is not None and batch[0].grad.abs().sum() > 0
     assert batch[3].grad is None  # the teacher is frozen
@@ -257,13 +256,14 @@ def test_both_losses_are_named_and_reach_the_exemplars() -> None:
 
 
 def test_losses_can_be_chosen_one_by_one() -> None:
-    raw = AlignmentLoss(8, AlignmentConfig(projected=False))
-    assert raw.projection is None and set(raw(*example_batch())) == {CONTRASTIVE, DISTILLATION}
-    for contrastive, distillation in (("info_nce", False), ("none", True), ("none", False)):
-        config = AlignmentConfig(contrastive=contrastive, distillation=distillation)  # type: ignore[arg-type]
+    for contrastive, distillation, projected in itertools.product(
+        ("info_nce", "sigmoid", "none"), (False, True), (False, True)
+    ):
+        config = AlignmentConfig(contrastive, projected=projected, distillation=distillation)  # type: ignore[arg-type]
         loss = AlignmentLoss(8, config)
         assert tuple(loss(*example_batch())) == config.names
-        assert (loss.projection is None) == (contrastive == "none")
+        assert (loss.projection is not None) == (projected and contrastive != "none")
+        assert (loss.to_teacher is not None) == distillation
     with pytest.raises(ConfigError, match="temperature is 0"):
         AlignmentConfig(temperature=0)
     with pytest.raises(ConfigError, match="negatives is 0"):
@@ -273,7 +273,7 @@ def test_losses_can_be_chosen_one_by_one() -> None:
 def test_roi_distillation_can_tell_the_features_of_a_teacher() -> None:
     """Of another width and size; nothing is told where there are none, and the contrastive loss stays."""
     batch = example_batch()
-    loss = AlignmentLoss(8, teacher_width=5)
+    loss = AlignmentLoss(8, ANALYSED, teacher_width=5)
     assert set(loss(*batch)) == {CONTRASTIVE}
     flat = torch.ones(2, 5, 3, 3) * torch.tensor([1.0, -2.0]).view(2, 1, 1, 1)  # (I, T, h, w)
     assert loss.to_teacher is not None
@@ -290,7 +290,7 @@ def test_roi_distillation_can_tell_the_features_of_a_teacher() -> None:
 def test_a_batch_without_boxes_teaches_nothing() -> None:
     exemplars, sides, padding, features, index = example_batch()
     for given in ((exemplars, sides, ~padding), (exemplars[:0], sides[:, :0], padding[:, :0])):
-        for config in (AlignmentConfig(), AlignmentConfig(against="examples", contrastive="info_nce")):
+        for config in (ANALYSED, AlignmentConfig(distillation=True)):
             losses = AlignmentLoss(8, config)(*given, features, index)
             sum(losses.values(), start=torch.tensor(0.0)).backward()
             assert [value.item() for value in losses.values()] == [0, 0]
@@ -298,7 +298,7 @@ def test_a_batch_without_boxes_teaches_nothing() -> None:
 
 def test_training_on_the_losses_brings_exemplars_nearer() -> None:
     exemplars, *rest = example_batch()
-    loss = AlignmentLoss(8)
+    loss = AlignmentLoss(8, ANALYSED)
     tokens = torch.nn.Parameter(exemplars.detach())
     optimiser = torch.optim.Adam([tokens, *loss.parameters()], lr=0.05)
     first = last = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conceptseg.errors import ConfigError
+from conceptseg.losses.alignment import ANALYSED
 from conceptseg.train.exemplar_alignment import ExemplarAlignment
 from conceptseg.train.phases import JOINT, PROGRESSIVE, AlignmentPhase, check_phases, phase_at
 
@@ -48,6 +49,8 @@ def test_phases_that_do_not_cover_the_training_are_refused() -> None:
 def test_the_phase_of_a_step_depends_on_the_step_alone() -> None:
     alignment = ExemplarAlignment(8, steps=10)
     assert [alignment.phase(step).weight for step in range(10)] == [0.1] * 2 + [0.3] * 5 + [0.1] * 3
-    assert alignment.weights(4) == {"exemplar_contrastive": 0.3, "exemplar_distillation": 0.3}
+    assert alignment.weights(4) == {"exemplar_contrastive": 0.3}
+    both = ExemplarAlignment(8, ANALYSED, steps=10)
+    assert both.weights(4) == {"exemplar_contrastive": 0.3, "exemplar_distillation": 0.3}
     with pytest.raises(ConfigError, match="progress is 1.1"):
         alignment.phase(11)

@@ -26,9 +26,14 @@ BESIDE = {  # other comparisons: variant and control
     "roi told from the background, raw, at 3": ("roi background raw 3", "roi 0"),
     "a student at 3": ("student roi 3", "student roi 0"),
     "a student at 3, ROI features of its teacher": ("student roi taught 3", "student roi 0"),
+    "roi told apart at 3, 400 steps": ("long roi apart 3", "long roi 0"),
     "a student told apart at 3": ("student roi apart 3", "student roi 0"),
     "the model's own told apart at 3": ("own apart 3", "own 0"),
 }
+TRAINED = (
+    "a student told apart at 3",
+    "the model's own told apart at 3",
+)  # encoders that do not start afresh
 OTHER_LOSSES = ("taught", "apart", "raw")  # variants whose losses are others than those of their control
 FOUND, RAW = "gain in cgF1", "nearer to its own feature, raw"
 GAINS = "gain in cgF1, points"
@@ -86,7 +91,10 @@ class AlignmentLosses(TrainingClaim):
                 f"on what a token is told from: from the background, {why}; from what other examples show, "
                 f"the gap closes and more is found (at {', '.join(both)})"
             )
-            return Verdict("depends", told, effect)
+            trained = [f"{words}: {FOUND}" for words in TRAINED if f"{words}: {FOUND}" in lines]
+            if trained and not any(lines[name].estimate.above() for name in trained):
+                told += ", by encoders that start afresh; those that have trained find no more"
+            return Verdict("depends", told, (*effect, *trained))
         return Verdict("refuted", why, effect)
 
 
@@ -101,24 +109,24 @@ class Outcome:
 
 
 def _outcome(lines: dict[str, Line], form: str) -> Outcome:
-    """At each weight the mean of several encoders where there are, else of the one."""
-    closes, widens, helps, effect = [], [], [], []
+    """At each weight the mean of several encoders, else of the one; the effect is that of several if it can."""
+    sure: dict[str, list[str]] = {"closes": [], "widens": [], "helps": []}
+    means: list[str] = []
+    ones: list[str] = []
     for weight in WEIGHTS:
         several = [name for name in lines if re.fullmatch(rf"\d+ encoders{form} at {weight}: {RAW}", name)]
-        one = [f"{it}{form} at {weight}: {RAW}" for it in ENCODERS]
-        names = several or [name for name in one if name in lines]
-        if not names:
-            continue
-        raw = names[0]
-        gain = raw.replace(RAW, FOUND)
-        effect += [raw, gain]
-        if lines[raw].estimate.above():
-            closes.append(weight)
-        if lines[raw].estimate.below():
-            widens.append(weight)
-        if lines[gain].estimate.above():
-            helps.append(weight)
-    return Outcome(closes, widens, helps, tuple(effect))
+        one = [name for it in ENCODERS if (name := f"{it}{form} at {weight}: {RAW}") in lines]
+        for raw in (several or one)[:1]:
+            gain = raw.replace(RAW, FOUND)
+            (means if several else ones).extend([raw, gain])
+            told = {
+                "closes": lines[raw].estimate.above(),
+                "widens": lines[raw].estimate.below(),
+                "helps": lines[gain].estimate.above(),
+            }
+            for what, is_sure in told.items():
+                sure[what] += [weight] if is_sure else []
+    return Outcome(**sure, effect=tuple(means or ones))
 
 
 def aligned(grid: TrainingGrid, words: str, names: Sequence[str], bases: Sequence[str]) -> list[Line]:
@@ -133,7 +141,7 @@ def aligned(grid: TrainingGrid, words: str, names: Sequence[str], bases: Sequenc
         if grid.runs and not any(it in name for name in names for it in OTHER_LOSSES)
     ]
     raw, projected = (grid.moved(it, names, bases) for it in ("apart", "projected_apart"))
-    lines.append(Line(f"{words}: nearer to its own feature, raw", raw, "+.3f", group=NEARER))
+    lines.append(Line(f"{words}: {RAW}", raw, "+.3f", group=NEARER))
     if np.isfinite(projected.value):  # there is another space than the network's
         lines.append(Line(f"{words}: nearer, in the space of the losses", projected, "+.3f", group=NEARER))
     return [

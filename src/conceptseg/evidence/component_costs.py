@@ -26,7 +26,7 @@ from conceptseg.evidence.pictures import Pictures, choose_object, shown
 from conceptseg.exemplars.align_run import with_encoder
 from conceptseg.exemplars.pool import PoolBatches, PoolConfig
 from conceptseg.images import model_input
-from conceptseg.losses.alignment import AlignmentConfig
+from conceptseg.losses.alignment import ANALYSED, AlignmentConfig
 from conceptseg.losses.detection import DetectionLoss, LossWeights
 from conceptseg.models.boxes import pixels_to_cxcywh
 from conceptseg.models.config import (
@@ -52,9 +52,9 @@ OTHERS: tuple[type[AnyExemplarConfig], ...] = (
 )
 LOSSES = {
     "no alignment": AlignmentConfig(contrastive="none", distillation=False),
-    "contrastive": AlignmentConfig(contrastive="sigmoid", distillation=False),
-    "distillation": AlignmentConfig(contrastive="none", distillation=True),
-    "both": AlignmentConfig(),
+    "contrastive": dataclasses.replace(ANALYSED, distillation=False),
+    "distillation": dataclasses.replace(ANALYSED, contrastive="none"),
+    "both": ANALYSED,
 }
 NONE, BOTH = "no alignment", "both"
 # What the analysis expects: (low, high) of the increase.

@@ -1,13 +1,15 @@
 """Exemplars meet the image: an example's token is pulled towards what the vision encoder sees under its box.
 
-Two losses, alone or together. Contrastive: token and image token through one shared projection, in the
-log-sigmoid form of SigLIP (Zhai et al. 2023, arXiv:2303.15343) or as InfoNCE (van den Oord et al. 2018,
-arXiv:1807.03748). It tells what an example sits on from the background, or, `against="examples"`, from what
-other examples sit on. ROI distillation: from the token alone, tell the mean feature under its box, that of
-the model's own vision encoder or of a teacher's.
+Two losses, alone or together. Contrastive, as InfoNCE (van den Oord et al. 2018, arXiv:1807.03748) or in the
+log-sigmoid form of SigLIP (Zhai et al. 2023, arXiv:2303.15343): a token is like the image feature under its
+own box, and unlike those under the boxes of other prompts. What the analysis of the gap asks for is told from
+the background instead, through a shared projection; that brings nothing (docs/exemplars.md).
 
-    exemplar tokens (B, M, D) ─> shared projection ─┐
-    image tokens (B, HW, D) ───> shared projection ─┴─> cosine / temperature
+    exemplar tokens (B, M, D) ─────────────────────────┐
+    image features under the same boxes (B, M, D) ─────┴─> cosine / temperature, all against all
+
+ROI distillation: from the token alone, tell the mean feature under its box, that of the model's own vision
+encoder or of a teacher's.
 """
 
 from __future__ import annotations
@@ -35,12 +37,12 @@ SAME_OBJECT = 0.3  # IoU above which two examples on one image may show the same
 class AlignmentConfig:
     """Which alignment losses there are; both may be switched off."""
 
-    contrastive: ContrastiveForm = "sigmoid"
-    distillation: bool = True
+    contrastive: ContrastiveForm = "info_nce"
+    against: Against = "examples"  # what a batch's other prompts show, or the image tokens without an example
+    projected: bool = False  # both sides through a shared projection; false: as the network reads them
     temperature: float = 0.1
-    negatives: int = 64  # image tokens per prompt that an exemplar is told apart from
-    against: Against = "background"  # image tokens without an example, or what a batch's other prompts show
-    projected: bool = True  # both sides through the shared projection; false: as the network reads them
+    negatives: int = 64  # of the background: image tokens per prompt that an exemplar is told apart from
+    distillation: bool = False
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -53,6 +55,10 @@ class AlignmentConfig:
         """Of the losses that are computed."""
         chosen = {CONTRASTIVE: self.contrastive != "none", DISTILLATION: self.distillation}
         return tuple(name for name, used in chosen.items() if used)
+
+
+# The losses as the analysis of the exemplar gap has them.
+ANALYSED = AlignmentConfig("sigmoid", against="background", projected=True, distillation=True)
 
 
 class AlignmentLoss(nn.Module):
