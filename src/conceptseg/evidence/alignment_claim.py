@@ -109,7 +109,7 @@ class Outcome:
 
 
 def _outcome(lines: dict[str, Line], form: str) -> Outcome:
-    """At each weight the mean of several encoders, else of the one; the effect is that of several if it can."""
+    """At each weight the mean of several encoders, else of the one; the effect prefers the former."""
     sure: dict[str, list[str]] = {"closes": [], "widens": [], "helps": []}
     means: list[str] = []
     ones: list[str] = []
