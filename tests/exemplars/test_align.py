@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,13 +14,14 @@ from conceptseg.checkpoints.folder import load_model_folder, save_model_folder
 from conceptseg.data.scenes.writer import make_scenes
 from conceptseg.distil.run import DistilJob
 from conceptseg.errors import ConfigError, DataError
+from conceptseg.evidence.trainings_recipe import read_trainings
 from conceptseg.exemplars.align_recipe import AlignRecipe, load_align_recipe
 from conceptseg.exemplars.align_run import AlignJob, train_recipe
 from conceptseg.exemplars.align_validation import AlignValidation
 from conceptseg.exemplars.pool import EncodedBatch, PoolBatches, PoolConfig, draw_pool, encode_pool
 from conceptseg.finetune.recipe import FinetuneRecipe
 from conceptseg.finetune.run import tuning_task
-from conceptseg.losses.alignment import ANALYSED
+from conceptseg.losses.alignment import ANALYSED, AlignmentConfig
 from conceptseg.models.config import PreprocessingConfig
 from conceptseg.train.exemplar_alignment import AlignTask
 from conceptseg.train.job import run_job
@@ -28,6 +30,7 @@ from conceptseg.train.run_folder import RunFolder
 from tests.distil.tiny import tiny_recipe
 from tests.train.tiny import StopAfter, tiny_tokenizer
 
+ROOT = Path(__file__).resolve().parents[2]
 FROZEN = ("vision_encoder", "neck", "text_encoder", "fusion_encoder", "decoder", "scoring", "mask_head")
 
 
@@ -210,13 +213,12 @@ def test_impossible_recipes_are_refused(align_recipe, tmp_path) -> None:
         load_align_recipe(align_recipe(), ["exemplar={kind: rio}"])
 
 
-def test_the_packaged_recipe_is_that_of_the_spec() -> None:
+def test_the_packaged_recipe_tells_examples_apart_as_it_was_measured() -> None:
+    """What `benchmarks/trainings.yaml` found to help is what `conceptseg train align` does."""
     recipe = load_align_recipe("align")
-    assert [(p.until, p.weight, p.rate) for p in recipe.phases] == [
-        (0.2, 0.1, 0.1),
-        (0.7, 0.3, 0.5),
-        (1.0, 0.1, 1.0),
-    ]
+    measured = read_trainings(ROOT / "benchmarks" / "trainings.yaml").of("roi apart 3", 0)
+    assert (recipe.alignment, recipe.phases) == (measured.alignment, measured.phases)
+    assert recipe.alignment == AlignmentConfig()
     assert recipe.trainable == ("exemplar_encoder",) and recipe.keep_features
     assert isinstance(recipe, AlignRecipe) and Trainer is not None
 
