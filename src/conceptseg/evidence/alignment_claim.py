@@ -44,6 +44,7 @@ class AlignmentLosses(TrainingClaim):
     """G5. Control: the same losses, computed and weighed with nothing."""
 
     claim = "G5"
+    changed = "the alignment losses; the encoder starts fresh, but for a student's and the model's own"
     needs = ("roi 0", "roi 3")
 
     def compare(self, grid: TrainingGrid) -> list[Line]:
@@ -143,7 +144,7 @@ def aligned(grid: TrainingGrid, words: str, names: Sequence[str], bases: Sequenc
     raw, projected = (grid.moved(it, names, bases) for it in ("apart", "projected_apart"))
     lines.append(Line(f"{words}: {RAW}", raw, "+.3f", group=NEARER))
     if np.isfinite(projected.value):  # there is another space than the network's
-        lines.append(Line(f"{words}: nearer, in the space of the losses", projected, "+.3f", group=NEARER))
+        lines.append(Line(f"{words}: nearer, in the space of the losses", projected, "+.3f"))
     return [
         *lines,
         Line(f"{words}: nearest to its own feature", grid.moved("first", names, bases), "+.1%"),
