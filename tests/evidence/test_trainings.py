@@ -357,6 +357,10 @@ def test_a_loss_that_tells_examples_apart_is_judged_beside_the_others(
     found, why, lines = verdict_of("G5", table)
     assert (found, said in why) == (word, True), why
     assert lines["2 encoders told apart at 3: gain in cgF1"].estimate.seeds == 3
+    heavier = table_of({"roi 0": 0.2, "roi 3": 0.2, "roi apart 3": 0.4, "roi apart 30": 0.8})
+    *_, at_30 = verdict_of("G5", heavier)
+    less = at_30["1 encoder, told apart: at 30 less at 3, cgF1"].estimate
+    assert less.value > 10 and less.above()
     assert "roi told apart at 3: nearer, in the space of the losses" not in lines
     assert "roi told apart at 3: contrastive loss in the last ten steps" not in lines  # another loss
     if found == "depends":

@@ -69,6 +69,14 @@ class AlignmentLosses(TrainingClaim):
                 if len(done) > 1:
                     names, bases = [f"{it}{form} {weight}" for it in done], [f"{it} 0" for it in done]
                     lines += aligned(grid, f"{len(done)} encoders{words} at {weight}", names, bases)
+        for weight in ("0.3", "30", "100"):
+            done = [it for it in ENCODERS if grid.has(f"{it} apart {weight}", f"{it} apart 3")]
+            if done:
+                less = grid.gain([f"{it} apart {weight}" for it in done], [f"{it} apart 3" for it in done])
+                words = "encoder" if len(done) == 1 else "encoders"
+                lines.append(
+                    Line(f"{len(done)} {words}, told apart: at {weight} less at 3, cgF1", less, "+.1f")
+                )
         return lines
 
     def verdict(self, lines: dict[str, Line]) -> Verdict:
