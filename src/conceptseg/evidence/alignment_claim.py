@@ -59,9 +59,11 @@ class AlignmentLosses(TrainingClaim):
                 for weight in WEIGHTS:
                     name = f"{encoder}{form} {weight}"
                     if grid.has(name):
+                        lines.append(Line(f"{encoder}{words} at {weight}: cgF1", grid.value(name), ".1f"))
                         lines += aligned(grid, f"{encoder}{words} at {weight}", [name], [base])
         for words, (name, base) in BESIDE.items():
             if grid.has(name, base):
+                lines.append(Line(f"{words}: cgF1", grid.value(name), ".1f"))
                 lines += aligned(grid, words, [name], [base])
         for form, words in FORMS.items():
             for weight in WEIGHTS:
