@@ -216,7 +216,7 @@ def test_impossible_recipes_are_refused(align_recipe, tmp_path) -> None:
 def test_the_packaged_recipe_tells_examples_apart_as_it_was_measured() -> None:
     """What `benchmarks/trainings.yaml` found to help is what `conceptseg train align` does."""
     recipe = load_align_recipe("align")
-    measured = read_trainings(ROOT / "benchmarks" / "trainings.yaml").of("roi apart 3", 0)
+    measured = read_trainings(ROOT / "benchmarks" / "trainings.yaml").of("roi apart 30", 0)
     assert (recipe.alignment, recipe.phases) == (measured.alignment, measured.phases)
     assert recipe.alignment == AlignmentConfig()
     assert recipe.trainable == ("exemplar_encoder",) and recipe.keep_features

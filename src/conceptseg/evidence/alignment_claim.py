@@ -29,6 +29,7 @@ BESIDE = {  # other comparisons: variant and control
     "roi told apart at 3, 400 steps": ("long roi apart 3", "long roi 0"),
     "a student told apart at 3": ("student roi apart 3", "student roi 0"),
     "the model's own told apart at 3": ("own apart 3", "own 0"),
+    "the model's own told apart at 30": ("own apart 30", "own 0"),
 }
 TRAINED = (
     "a student told apart at 3",
