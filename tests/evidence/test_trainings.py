@@ -397,6 +397,9 @@ def test_shares_gates_and_conflict_are_told_before_and_after() -> None:
     assert bridge["share of the late level, after"].estimate.value == 0.5
     assert bridge["gate: share of the exemplar's side, before"].estimate.value == pytest.approx(0.5)
     *_, adaptive = verdict_of("G8", table_of(dict.fromkeys((*needs_of("G8"), "adaptive none"), 0.5)))
+    both = dict.fromkeys(needs_of("G8"), 0.5) | {"adaptive apart 30": 0.8, "roi apart 30": 0.8}
+    *_, told = verdict_of("G8", table_of(both))
+    assert told["whole less roi, both told apart at 30"].estimate.value == 0
     follows = adaptive["share of the 7 x 7 kernel with the box's side, rank correlation, after"]
     assert (
         follows.estimate.value == pytest.approx(1.0) and adaptive["whole less one without any part"].control

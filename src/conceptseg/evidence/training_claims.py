@@ -144,6 +144,10 @@ class Adaptive(TrainingClaim):
                 lines.append(Line(f"whole less one without {words}", less, "+.1f", part == "none", GAINS))
         less = grid.gain("adaptive 0", f"{OWN} 0")
         lines.append(Line(f"whole less {OWN}", less, "+.1f", True, GAINS))
+        told_apart = ("adaptive apart 30", f"{OWN} apart 30")
+        if grid.has(*told_apart):
+            less = grid.gain(*told_apart)
+            lines.append(Line(f"whole less {OWN}, both told apart at 30", less, "+.1f", group=GAINS))
         runs = grid.runs.get("adaptive 0", {})
         for when in ("before", "after"):
             follows = [_follows_size(run[when]["kernels"]) for run in runs.values()]
