@@ -419,6 +419,10 @@ def test_gates_and_kernels_are_drawn(tmp_path: Path) -> None:
         table = table_of(dict.fromkeys(needs_of(number), 0.5))
         assert SETTLED[number].draw_parts(table, drawn) and drawn.stat().st_size > 5000
         assert not SETTLED[number].draw_parts(Table({}, table.rows), tmp_path / "none.png")
+    gap = tmp_path / "G5.png"
+    assert not SETTLED["G5"].draw_parts(table_of({"roi 0": 0.5}), gap)
+    shares = dict.fromkeys(("roi 0", "roi 3", "roi apart 3", "own 0", "own apart 3"), 0.5)
+    assert SETTLED["G5"].draw_parts(table_of(shares), gap) and gap.stat().st_size > 5000
     assert not SETTLED["G9"].draw_parts(table, tmp_path / "none.png") and not (tmp_path / "none.png").exists()
 
 

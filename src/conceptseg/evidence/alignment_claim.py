@@ -10,13 +10,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from conceptseg.evidence.measurement import Line, Verdict
+from conceptseg.evidence.training_figures import draw_gap_and_gain
 from conceptseg.evidence.training_grid import TrainingClaim, TrainingGrid
 from conceptseg.losses.alignment import CONTRASTIVE, DISTILLATION
+from conceptseg.study.intervals import Estimate
+from conceptseg.study.table import Table
 
 ENCODERS = ("roi", "roi_transformer", "unified", "bridge", "adaptive")
 WEIGHTS = ("0.3", "3", "30", "100")
@@ -36,6 +40,11 @@ TRAINED = (
     "the model's own told apart at 3",
 )  # encoders that do not start afresh
 OTHER_LOSSES = ("taught", "apart", "raw")  # variants whose losses are others than those of their control
+KINDS = {  # of comparisons, by what is in their names, the first that fits
+    "an encoder that has trained": ("student", "own"),
+    "told apart, or raw: a fresh encoder": ("told apart", "told from"),
+    "as the analysis has it: a fresh encoder": ("",),
+}
 FOUND, RAW = "gain in cgF1", "nearer to its own feature, raw"
 GAINS = "gain in cgF1, points"
 NEARER = "token nearer to its own image feature than to those of others, cosine"
@@ -45,6 +54,7 @@ class AlignmentLosses(TrainingClaim):
     """G5. Control: the same losses, computed and weighed with nothing."""
 
     claim = "G5"
+    parts = "How far the gap closes, and what is found for it"
     changed = "the alignment losses; the encoder starts fresh, but for a student's and the model's own"
     needs = ("roi 0", "roi 3")
 
@@ -81,6 +91,21 @@ class AlignmentLosses(TrainingClaim):
                     Line(f"{len(done)} {words}, told apart: at {weight} less at 3, cgF1", less, "+.1f")
                 )
         return lines
+
+    def draw_parts(self, table: Table, path: Path) -> bool:
+        lines = {line.name: line for line in self.lines(table)}
+        points: dict[str, list[tuple[str, Estimate, Estimate]]] = {kind: [] for kind in KINDS}
+        for name, line in lines.items():
+            words, _, what = name.rpartition(": ")
+            if what == RAW and f"{words}: {FOUND}" in lines and "encoders" not in words:
+                kind = next(it for it, marks in KINDS.items() if any(mark in words for mark in marks))
+                points[kind].append(
+                    (words.replace(" told apart", ""), line.estimate, lines[f"{words}: {FOUND}"].estimate)
+                )
+        if not any(points.values()):
+            return False
+        draw_gap_and_gain(points, path)
+        return True
 
     def verdict(self, lines: dict[str, Line]) -> Verdict:
         whole, apart = (_outcome(lines, words) for words in FORMS.values())

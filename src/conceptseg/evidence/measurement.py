@@ -67,12 +67,14 @@ class Settled(ABC):
         least: examples that the rules of evidence ask for; with fewer there is no verdict.
         photographs: it is measured on photographs too.
         changed: in words, for the head of the report.
+        parts: what `draw_parts` shows, in words.
     """
 
     claim: str
     least: int = 200
     photographs: bool = True
     changed: str = ""
+    parts: str = "What its parts do, before and after"
 
     @property
     def table(self) -> str:
@@ -94,7 +96,7 @@ class Settled(ABC):
         """By rule, from the lines."""
 
     def draw_parts(self, table: Table, path: Path) -> bool:
-        """Draw what lines cannot say, as a PNG; whether there is anything."""
+        """Draw what lines cannot say, `parts` in words, as a PNG; whether there is anything."""
         return False
 
     def examples(self, table: Table) -> int:

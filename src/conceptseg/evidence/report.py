@@ -25,7 +25,7 @@ from conceptseg.study.table import Table
 
 SOURCES = (DrawnScenes.name, Photographs.name)
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-PICTURED = ("The lines with their intervals", "What its parts do, before and after")
+PICTURED = "The lines with their intervals"
 NOT_YET = "not yet measured on these weights"
 COLOURS = {DrawnScenes.name: BLUE, Photographs.name: GREEN}
 
@@ -150,7 +150,10 @@ def claim_report(
         )
         + "; n is examples (pictures).",
         "\n".join(verdicts),
-        *(f"![{words}]({relpath(it, folder)})" for it, words in zip(pictures, PICTURED, strict=False)),
+        *(
+            f"![{words}]({relpath(it, folder)})"
+            for it, words in zip(pictures, (PICTURED, measurement.parts), strict=False)
+        ),
         markdown_table(headings, rows),
         f"`{measurement.command}`, then `python benchmarks/evidence.py report`.",
     ]

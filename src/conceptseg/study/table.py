@@ -43,12 +43,18 @@ class Table:
         return Table(self.setup, kept)
 
     def save(self, path: Path) -> None:
-        """Write it, one line per example."""
+        """Write it, one line per example, and per element of what the setup lists."""
         names = list(self.rows[0]) if self.rows else []
-        lines = [json.dumps([_rounded(row[name]) for name in names], allow_nan=False) for row in self.rows]
-        head = {"setup": self.setup, "columns": names}
-        text = json.dumps(without_nan(head), indent=2, allow_nan=False)[:-2]
-        write_text(path, text + ',\n  "rows": [\n    ' + ",\n    ".join(lines) + "\n  ]\n}\n")
+        rows = [[_rounded(row[name]) for name in names] for row in self.rows]
+        setup = [f"{json.dumps(key)}: {_listed(value, 6)}" for key, value in without_nan(self.setup).items()]
+        parts = {
+            "setup": "{\n    " + ",\n    ".join(setup) + "\n  }" if setup else "{}",
+            "columns": json.dumps(names),
+            "rows": _listed(rows, 4),
+        }
+        write_text(
+            path, "{\n  " + ",\n  ".join(f'"{name}": {text}' for name, text in parts.items()) + "\n}\n"
+        )
 
     @classmethod
     def load(cls, path: Path) -> Table:
@@ -61,6 +67,15 @@ class Table:
             return cls(values["setup"], rows)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is no table of a study: {error}") from error
+
+
+def _listed(value: Any, indent: int) -> str:
+    """JSON, with a line for each element of a list of lists or of objects."""
+    if not (isinstance(value, list) and value and isinstance(value[0], (list, dict))):
+        return json.dumps(value, allow_nan=False)
+    space = "\n" + " " * indent
+    lines = [json.dumps(one, allow_nan=False) for one in value]
+    return "[" + space + ("," + space).join(lines) + space[:-2] + "]"
 
 
 def pack(vector: NDArray[Any]) -> str:
