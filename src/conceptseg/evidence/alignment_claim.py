@@ -35,10 +35,11 @@ BESIDE = {  # other comparisons: variant and control
     "the model's own told apart at 3": ("own apart 3", "own 0"),
     "the model's own told apart at 30": ("own apart 30", "own 0"),
 }
-TRAINED = (
+TRAINED = (  # encoders that do not start afresh
     "a student told apart at 3",
     "the model's own told apart at 3",
-)  # encoders that do not start afresh
+    "the model's own told apart at 30",
+)
 OTHER_LOSSES = ("taught", "apart", "raw")  # variants whose losses are others than those of their control
 KINDS = {  # of comparisons, by what is in their names, the first that fits
     "an encoder that has trained": ("student", "own"),
