@@ -152,9 +152,8 @@ def test_examples_are_told_from_each_other_by_hand() -> None:
 
 def test_other_objects_are_those_of_other_prompts_that_do_not_overlap() -> None:
     left, right, nearly_left = [0.2, 0.5, 0.2, 0.2], [0.8, 0.5, 0.2, 0.2], [0.21, 0.5, 0.2, 0.2]
-    boxes = torch.tensor(
-        [[left, right], [nearly_left, right], [left, left]]
-    )  # two prompts on one image, one on another
+    # Two prompts on one image, one on another.
+    boxes = torch.tensor([[left, right], [nearly_left, right], [left, left]])
     padding = torch.tensor([[False, False], [False, True], [False, False]])
     others = other_objects(boxes, padding, torch.tensor([4, 4, 7]))
     assert others[0, 0].tolist() == [[False, False], [False, False], [True, True]]

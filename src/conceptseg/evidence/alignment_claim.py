@@ -83,7 +83,7 @@ class AlignmentLosses(TrainingClaim):
                 if len(done) > 1:
                     names, bases = [f"{it}{form} {weight}" for it in done], [f"{it} 0" for it in done]
                     lines += aligned(grid, f"{len(done)} encoders{words} at {weight}", names, bases)
-        for weight in ("0.3", "30", "100"):
+        for weight in (it for it in WEIGHTS if it != "3"):
             done = [it for it in ENCODERS if grid.has(f"{it} apart {weight}", f"{it} apart 3")]
             if done:
                 less = grid.gain([f"{it} apart {weight}" for it in done], [f"{it} apart 3" for it in done])
@@ -109,7 +109,7 @@ class AlignmentLosses(TrainingClaim):
         return True
 
     def verdict(self, lines: dict[str, Line]) -> Verdict:
-        whole, apart = (_outcome(lines, words) for words in FORMS.values())
+        whole, apart = (_sure_at(lines, words) for words in FORMS.values())
         effect = whole.effect + apart.effect
         if whole.helps and set(whole.helps) <= set(whole.closes):
             return Verdict(
@@ -137,7 +137,7 @@ class AlignmentLosses(TrainingClaim):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SureAt:
     """Of one form of the losses: the weights at which something is sure, and the lines that say it."""
 
     closes: list[str]
@@ -146,9 +146,9 @@ class Outcome:
     effect: tuple[str, ...]
 
 
-def _outcome(lines: dict[str, Line], form: str) -> Outcome:
+def _sure_at(lines: dict[str, Line], form: str) -> SureAt:
     """At each weight the mean of several encoders, else of the one; the effect prefers the former."""
-    sure: dict[str, list[str]] = {"closes": [], "widens": [], "helps": []}
+    closes, widens, helps = [], [], []
     means: list[str] = []
     ones: list[str] = []
     for weight in WEIGHTS:
@@ -157,14 +157,13 @@ def _outcome(lines: dict[str, Line], form: str) -> Outcome:
         for raw in (several or one)[:1]:
             gain = raw.replace(RAW, FOUND)
             (means if several else ones).extend([raw, gain])
-            told = {
-                "closes": lines[raw].estimate.above(),
-                "widens": lines[raw].estimate.below(),
-                "helps": lines[gain].estimate.above(),
-            }
-            for what, is_sure in told.items():
-                sure[what] += [weight] if is_sure else []
-    return Outcome(**sure, effect=tuple(means or ones))
+            if lines[raw].estimate.above():
+                closes.append(weight)
+            if lines[raw].estimate.below():
+                widens.append(weight)
+            if lines[gain].estimate.above():
+                helps.append(weight)
+    return SureAt(closes, widens, helps, effect=tuple(means or ones))
 
 
 def aligned(grid: TrainingGrid, words: str, names: Sequence[str], bases: Sequence[str]) -> list[Line]:
